@@ -1,0 +1,1 @@
+"""The shared core: pixels, pseudo-labels and the training step, for any imaging domain."""

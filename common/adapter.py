@@ -1,0 +1,46 @@
+"""What binds an imaging domain to the command line: the second door, for whole commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from common.config import Run
+from common.domain import Domain, Findings
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a user asks of a starter config."""
+
+    labeled: int | Path | None = None  # how many cases keep their label, or a list of them
+    validation: int = 0  # labeled cases held out to choose the best checkpoint
+    test: float = 0.2  # share of the annotated cases held out for the end
+    seed: int = 0
+
+
+class Adapter(Protocol):
+    """One imaging domain, as the command line sees it."""
+
+    name: str  # of the command: "medseg-ssl"
+    schema: type[Run]
+
+    def inspect(self, folder: Path) -> Findings:
+        """What is in a folder (or a manifest), and what is wrong with it. Never raises for data."""
+
+    def draft(self, folder: Path, wish: Wish) -> str:
+        """A complete, commented, ready-to-train YAML text, chosen from the data.
+
+        Raises:
+            DataError: Naming every problem at once.
+        """
+
+    def check(self, run: Run) -> Findings:
+        """Everything about the data of ``run`` that can go wrong later, found now."""
+
+    def resolve(self, run: Run) -> Run:
+        """``run`` with all that its data decides filled in, so that it can be repeated."""
+
+    def open(self, run: Run) -> Domain:
+        """The domain of a resolved run. Touches no data of its splits until asked."""

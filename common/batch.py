@@ -1,0 +1,110 @@
+"""The few nouns everything else speaks about.
+
+Axes, everywhere: ``B`` batch, ``C`` channel, ``K`` class, and ``*S`` the spatial axes
+(``H W`` for tiles, ``D H W`` for volumes). Nothing in ``common`` knows which.
+
+These are named tuples so that loaders, devices and Fabric can carry them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from common.errors import ShapeError
+
+Image: TypeAlias = Float[Tensor, "B C *S"]
+Logits: TypeAlias = Float[Tensor, "B K *S"]
+Probs: TypeAlias = Float[Tensor, "B K *S"]
+Labels: TypeAlias = Int[Tensor, "B *S"]
+Weights: TypeAlias = Float[Tensor, "B *S"]
+Mask: TypeAlias = Bool[Tensor, "B *S"]
+Scalar: TypeAlias = Float[Tensor, ""]
+Grid: TypeAlias = Int[Tensor, "*S"]  # one label map, without a batch axis
+ClassVolume: TypeAlias = Float[Tensor, "K *S"]  # one probability map, without a batch axis
+PerClass: TypeAlias = Float[Tensor, " K"]
+Confusion: TypeAlias = Int[Tensor, "K K"]  # rows: truth, columns: prediction
+
+IGNORE = 255
+"""Class index that no loss and no metric looks at."""
+
+
+class Labeled(NamedTuple):
+    """Images with their annotation."""
+
+    image: Image
+    target: Labels  # IGNORE where nobody annotated
+
+
+class Unlabeled(NamedTuple):
+    """Images without annotation, already weakly augmented by the domain."""
+
+    image: Image
+    valid: Mask  # False in no-data and in padding
+
+
+class Batch(NamedTuple):
+    """What one training step sees."""
+
+    labeled: Labeled
+    unlabeled: Unlabeled
+
+
+class Pseudo(NamedTuple):
+    """Labels a model made for itself, and how far each may be trusted."""
+
+    target: Labels  # IGNORE where there is nothing to label
+    weight: Weights  # in [0, 1]; 0 drops the pixel
+
+
+class SoftPseudo(NamedTuple):
+    """The same, before anybody decided: class probabilities and their trust."""
+
+    probs: Probs
+    weight: Weights  # in [0, 1]; 0 drops the pixel
+
+
+def check_batch(batch: Batch, num_channels: int, num_classes: int) -> None:
+    """Fail early and in words. Run once per run, on the first batch.
+
+    Raises:
+        ShapeError: When axes, values or class indices break the agreement above.
+    """
+    for name, image, grid in (
+        ("labeled", batch.labeled.image, batch.labeled.target),
+        ("unlabeled", batch.unlabeled.image, batch.unlabeled.valid),
+    ):
+        if image.shape[1] != num_channels:
+            raise ShapeError(
+                f"{name}.image has {image.shape[1]} channels, the task has {num_channels}: "
+                "images of one run must agree in their channels."
+            )
+        if image[:, 0].shape != grid.shape:
+            raise ShapeError(
+                f"{name}: image {tuple(image.shape)} and its grid {tuple(grid.shape)} must share "
+                "batch and spatial axes."
+            )
+        if not bool(image.isfinite().all()):
+            raise ShapeError(
+                f"{name}.image holds NaN or infinite values: the domain must replace them and "
+                "mark the pixels as not valid."
+            )
+    found = set(batch.labeled.target.unique().tolist())
+    strange = sorted(c for c in found if not 0 <= c < num_classes and c != IGNORE)
+    if strange:
+        raise ShapeError(
+            f"labeled.target holds classes {strange}; the task has 0..{num_classes - 1} and "
+            f"IGNORE={IGNORE}. Remap the labels or list the classes in the config."
+        )
+
+
+def one_hot(target: Labels, num_classes: int) -> Probs:
+    """``(B, *S)`` class indices to ``(B, K, *S)`` zeros and ones; IGNORE is zero everywhere."""
+    known = target != IGNORE
+    index = torch.where(known, target, 0).unsqueeze(1)
+    ones = known.unsqueeze(1).to(torch.float32)
+    shape = (target.shape[0], num_classes, *target.shape[1:])
+    return torch.zeros(shape, device=target.device).scatter_(1, index, ones)

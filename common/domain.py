@@ -1,0 +1,123 @@
+"""What an imaging domain must bring. The only door between ``common`` and an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import pandas as pd
+from torch import nn
+
+from common.batch import Batch, ClassVolume, Grid, Image
+
+Split = Literal["labeled", "unlabeled", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is being segmented."""
+
+    channels: int
+    classes: tuple[str, ...]  # index 0 is background, or the first land-cover class
+    colors: tuple[tuple[int, int, int], ...]  # one RGB per class, for pictures and color tables
+
+
+class Case(Protocol):
+    """A whole volume or a whole scene: what a radiologist or a cartographer opens."""
+
+    @property
+    def id(self) -> str:
+        """The name of the case, unique in its data set."""
+
+    @property
+    def group(self) -> str:
+        """What is resampled together: the patient, or the spatial block."""
+
+    @property
+    def truth(self) -> Grid | None:
+        """The annotation on the case's own grid, IGNORE where nobody looked; read when asked."""
+
+
+class Measure(NamedTuple):
+    """One number of one case: a row of cases.csv."""
+
+    metric: str  # with its unit: "dice", "hd95_mm", "area_ha"
+    label: str  # class name; empty where the number speaks of the whole case
+    value: float  # NaN only where the metric does not apply, which is then counted
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What looking at a folder of data brought up."""
+
+    facts: Sequence[tuple[str, str]] = ()  # (what, how much): one row each
+    warnings: Sequence[str] = ()  # one sentence each: works, but you should know
+    problems: Sequence[str] = ()  # one sentence each with its remedy: training will refuse
+
+
+@dataclass(frozen=True, slots=True)
+class ReportText:
+    """What a domain adds to its report, in words."""
+
+    data: Sequence[tuple[str, str]] = ()  # rows of the section on data and splits
+    rules: Sequence[str] = ()  # how each metric is defined, and what happens at its edges
+    warnings: Sequence[str] = ()
+    splits: dict[str, Sequence[str]] = field(default_factory=dict)  # split -> case names
+
+
+class Domain(Protocol):
+    """Volumes or scenes, behind one face."""
+
+    @property
+    def task(self) -> Task:
+        """Channels and classes."""
+
+    @property
+    def headline(self) -> tuple[str, str]:
+        """``(metric, label)`` that validation maximizes and the report opens with."""
+
+    def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
+        """Training batches without end, a function of ``(seed, step)`` alone."""
+
+    def strong(self, image: Image) -> Image:
+        """A harder photometric view, pixel for pixel aligned; drawn from torch's generator."""
+
+    def new_network(self) -> nn.Module:
+        """A fresh network, ``(B, C, *S)`` to logits ``(B, K, *S)``."""
+
+    def cases(self, split: Split) -> Iterable[Case]:
+        """Whole cases of one split, one at a time."""
+
+    def find(self, paths: Sequence[Path]) -> Iterable[Case]:
+        """Cases from files and folders outside the data set, without truth.
+
+        Raises:
+            DataError: Naming every path that cannot be used, and why.
+        """
+
+    def predict(self, network: nn.Module, case: Case) -> ClassVolume:
+        """Probabilities ``(K, *S)`` on the case's own grid; may lie on disk where it is large."""
+
+    def measure(self, predicted: ClassVolume, case: Case) -> list[Measure]:
+        """Domain metrics of one case, with units in their names."""
+
+    def summarize(self, table: pd.DataFrame) -> pd.Series:
+        """From cases to the data set.
+
+        Args:
+            table: One row per case, one column per ``(metric, label)``.
+
+        Returns:
+            One value per ``(metric, label)``, the headline among them.
+        """
+
+    def write(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
+        """Save a label map where it lies in the world: affine or CRS intact."""
+
+    def figure(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
+        """One picture for the report: image, prediction, and where it errs."""
+
+    def describe(self) -> ReportText:
+        """What the report says of the data, the splits and the metrics."""

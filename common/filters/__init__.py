@@ -1,0 +1,15 @@
+"""Which pixels of a pseudo-label teach. One file, one filter."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.filters.base import Filter
+from common.filters.confidence import Confidence
+from common.filters.entropy import Entropy
+from common.filters.everything import All
+
+AnyFilter = Annotated[All | Confidence | Entropy, Field(discriminator="name")]
+"""What ``filter:`` may say in a YAML file."""
+
+__all__ = ["All", "AnyFilter", "Confidence", "Entropy", "Filter"]

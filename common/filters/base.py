@@ -1,0 +1,35 @@
+"""What a filter is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import nn
+
+from common.batch import Probs, Weights
+from common.settings import Settings
+
+
+class Filter(Settings):
+    """Decides how far each pixel of a prediction may be trusted.
+
+    A filter is its settings plus :meth:`__call__`. Most are pure; one that learns while
+    training overrides :meth:`start` and keeps what it learns in buffers.
+    """
+
+    @abstractmethod
+    def __call__(self, probs: Probs) -> Weights:
+        """Turn class probabilities into weights in [0, 1]."""
+
+    def start(self, num_classes: int) -> nn.Module:
+        """The live filter for one run: a module, probabilities to weights."""
+        return _Pure(self)
+
+
+class _Pure(nn.Module):
+    def __init__(self, filter: Filter) -> None:
+        super().__init__()
+        self.filter = filter
+
+    def forward(self, probs: Probs) -> Weights:
+        return self.filter(probs)

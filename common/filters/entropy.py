@@ -1,0 +1,32 @@
+"""Trust what the model is not torn about."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from common.batch import Probs, Weights
+from common.filters.base import Filter
+from common.settings import Fraction
+
+
+class Entropy(Filter):
+    """Keep a pixel whose entropy is at most ``ceiling``, as a share of ``ln K`` [1].
+
+    A higher ceiling keeps no less.
+
+    [1] Yu et al., UA-MT, 2019, arXiv:1907.07034, Sec. 2.2, on one prediction and with
+    ``ln K`` in place of the binary ``ln 2``.
+    """
+
+    name: Literal["entropy"] = "entropy"
+    ceiling: Fraction = 0.5
+
+    def __call__(self, probs: Probs) -> Weights:
+        return (normalized_entropy(probs) <= self.ceiling).to(probs.dtype)
+
+
+def normalized_entropy(probs: Probs) -> Weights:
+    """Entropy over classes: 0 for certainty, 1 for a tie."""
+    nats = -(probs * probs.clamp_min(1e-12).log()).sum(dim=1)
+    return nats / math.log(probs.shape[1])

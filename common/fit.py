@@ -1,0 +1,285 @@
+"""The training loop, all of it."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from common import schedules
+from common.batch import Batch
+from common.domain import Domain
+from common.errors import RunError, TrainingError
+from common.journal import Journal
+from common.meter import Meter
+from common.methods import Kit, Method, Outcome
+from common.settings import Count, Fraction, NonNegative, Positive, PositiveReal, Settings
+
+RATES: Mapping[str, Callable[[float], float]] = {
+    "poly": schedules.poly,
+    "cosine": schedules.cosine,
+    "one_cycle": schedules.one_cycle,
+    "constant": schedules.constant,
+}
+
+
+class FitSettings(Settings):
+    """How long, how fast, and on what."""
+
+    steps: Positive
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: PositiveReal = 1e-3
+    rate: Literal["poly", "cosine", "one_cycle", "constant"] = "poly"
+    warm_up: Fraction = 0.0  # share of the steps over which the rate rises from 0
+    weight_decay: NonNegative = 1e-4
+    momentum: Fraction = 0.9  # sgd only
+    clip_norm: NonNegative = 1.0  # 0 leaves gradients as they are
+    accumulate: Positive = 1  # batches per optimizer step
+    validate_every: Count = 0  # 0 validates at the end only
+    save_every: Positive = 200
+    log_every: Positive = 20
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: Positive = 1
+
+
+class Learner(nn.Module):
+    """A method with the networks it trains: what is wrapped, stepped and saved."""
+
+    def __init__(self, method: Method, domain: Domain) -> None:
+        super().__init__()
+        self.method = method
+        self.num_classes = len(domain.task.classes)
+        self.nets = method.networks(domain.new_network)
+        self.keep = method.filter.start(self.num_classes)
+        self.kit = Kit(strong=functools.partial(_in_full_precision, domain.strong), keep=self.keep)
+
+    def forward(self, batch: Batch, progress: float) -> Outcome:
+        return self.method.losses(self.nets, batch, self.kit, progress)
+
+
+class Validation(NamedTuple):
+    """How good a predictor is: ``score`` (larger is better), and all it was made of."""
+
+    score: float
+    values: dict[str, float]
+
+
+class News(NamedTuple):
+    """What a watcher hears now and then."""
+
+    step: int
+    steps: int
+    values: Mapping[str, float]
+    images_per_second: float
+    seconds_left: float
+
+
+class Fitted(NamedTuple):
+    """Where a fit ended."""
+
+    step: int
+    finished: bool  # False where it was asked to stop before the last step
+
+
+@dataclass(frozen=True)
+class Company:
+    """Who listens to a fit and may speak to it."""
+
+    validate: Callable[[nn.Module], Validation] | None = None  # None: the last weights are best
+    watch: Callable[[News], None] = lambda news: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def launch(settings: FitSettings) -> Fabric:
+    """The devices, processes and precision that ``settings`` ask for."""
+    fabric = Fabric(
+        accelerator=settings.accelerator, devices=settings.devices, precision=settings.precision
+    )
+    fabric.launch()
+    return fabric
+
+
+def fit(
+    learner: Learner,
+    batches: Callable[[int], Iterator[Batch]],
+    settings: FitSettings,
+    fabric: Fabric,
+    *,
+    seed: int,
+    folder: Path,
+    company: Company = Company(),
+) -> Fitted:
+    """Train until ``settings.steps``, going on from ``folder/latest.ckpt`` where there is one.
+
+    Writes ``latest.ckpt`` and ``best.ckpt`` (each whole or not at all), ``log.csv`` and events.
+    The weights are a function of the settings, the data and ``seed``: stopping and going on
+    changes no bit of them on a CPU.
+
+    Args:
+        learner: Networks already initialized.
+        batches: From the first step wanted to all batches from there on.
+
+    Raises:
+        TrainingError: When a loss is not finite; the checkpoint before it is kept.
+        RunError: When a checkpoint cannot be written.
+    """
+    optimizer = _optimizer(learner, settings)
+    model, optimizer = fabric.setup(learner, optimizer)
+    state = {"model": model, "optimizer": optimizer, "step": 0, "best": -math.inf}
+    latest, best = folder / "latest.ckpt", folder / "best.ckpt"
+    if latest.exists():
+        fabric.load(latest, state, weights_only=True)
+
+    first = state["step"]
+    journal = Journal(folder, first) if fabric.is_global_zero else None
+    stream = batches(first * settings.accumulate)
+    meter, clock = Meter(learner.num_classes), Clock(first, settings.steps)
+    model.train()
+    for step in range(first, settings.steps):
+        torch.manual_seed(_seed_of(seed, step, fabric.global_rank))
+        progress = step / settings.steps
+        _set_rate(optimizer, settings, progress)
+
+        for micro in range(settings.accumulate):
+            batch = fabric.to_device(next(stream))
+            last = micro == settings.accumulate - 1
+            with fabric.no_backward_sync(model, enabled=not last):
+                outcome: Outcome = model(batch, progress)
+                loss = torch.stack(list(outcome.losses.values())).sum()
+                fabric.backward(loss / settings.accumulate)
+            meter.see(outcome, batch)
+            clock.see(batch)
+        if settings.clip_norm:
+            fabric.clip_gradients(
+                model, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
+            )
+        optimizer.step()
+        optimizer.zero_grad()
+        learner.nets.after_step(step)
+
+        state["step"] = done = step + 1
+        over, stopping = done == settings.steps, company.should_stop()
+        if stopping or over or done % settings.log_every == 0 or done % settings.save_every == 0:
+            values = _finite(meter.flush(), step=done)
+            _tell(journal, company, clock, done, values)
+        if over or (settings.validate_every and done % settings.validate_every == 0):
+            if _validated(learner, company, journal, state):
+                _save(fabric, best, state)
+            model.train()
+        if stopping or over or done % settings.save_every == 0:
+            _save(fabric, latest, state)
+        if stopping:
+            break
+    if journal is not None:
+        journal.close()
+    return Fitted(step=state["step"], finished=state["step"] == settings.steps)
+
+
+class Clock:
+    """Images per second and time left, from the steps seen so far."""
+
+    def __init__(self, first: int, steps: int) -> None:
+        self.first, self.steps, self.images = first, steps, 0
+        self.began = time.monotonic()
+
+    def see(self, batch: Batch) -> None:
+        """Count the images of one batch."""
+        self.images += batch.labeled.image.shape[0] + batch.unlabeled.image.shape[0]
+
+    def news(self, step: int, values: Mapping[str, float]) -> News:
+        """What to tell after ``step`` steps."""
+        elapsed = max(time.monotonic() - self.began, 1e-9)
+        return News(
+            step=step,
+            steps=self.steps,
+            values=values,
+            images_per_second=self.images / elapsed,
+            seconds_left=(self.steps - step) * elapsed / max(step - self.first, 1),
+        )
+
+
+def _in_full_precision(strong: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        return strong(image)
+
+
+def _optimizer(learner: Learner, settings: FitSettings) -> torch.optim.Optimizer:
+    learned = [each for each in learner.parameters() if each.requires_grad]
+    common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "sgd":
+        nesterov = settings.momentum > 0
+        return torch.optim.SGD(learned, momentum=settings.momentum, nesterov=nesterov, **common)
+    return torch.optim.AdamW(learned, **common)
+
+
+def _set_rate(optimizer: Any, settings: FitSettings, progress: float) -> None:  # noqa: ANN401
+    factor = RATES[settings.rate](progress)
+    if settings.warm_up > 0:
+        first = 1 / settings.steps  # step 0 must move, too
+        factor *= schedules.warm_up(progress + first, settings.warm_up)
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate * factor
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    return (seed * 1_000_003 + step) * 1_009 + rank
+
+
+def _finite(values: dict[str, float], *, step: int) -> dict[str, float]:
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        raise TrainingError(
+            f"{', '.join(broken)} is not finite at step {step}: training has diverged. The last "
+            "checkpoint is from before. Lower fit.learning_rate, or set fit.clip_norm above 0."
+        )
+    return values
+
+
+def _tell(
+    journal: Journal | None, company: Company, clock: Clock, step: int, values: dict[str, float]
+) -> None:
+    if journal is None:
+        return
+    journal.write(step, values)
+    company.watch(clock.news(step, values))
+
+
+def _validated(
+    learner: Learner, company: Company, journal: Journal | None, state: dict[str, Any]
+) -> bool:
+    """Whether the predictor is the best so far; without validation cases it always is."""
+    if company.validate is None:
+        return True
+    learner.eval()
+    validation = company.validate(learner.nets.predictor)
+    if journal is not None:
+        journal.write(state["step"], validation.values)
+    better = validation.score > state["best"]
+    state["best"] = max(validation.score, state["best"])
+    return better
+
+
+def _save(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        fabric.save(temporary, state)
+        if fabric.is_global_zero:
+            os.replace(temporary, path)  # noqa: PTH105
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"'{path}' could not be written at step {state['step']}: {error}. Make room on the "
+            "disk and run the same command again; it goes on from the checkpoint before."
+        ) from error
+    fabric.barrier()

@@ -1,0 +1,113 @@
+"""Losses over ``(B, K, *S)`` logits, for any number of spatial axes.
+
+One rule serves truth and pseudo-labels alike: a pixel counts by its weight, and a pixel
+whose target is IGNORE does not exist.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from common.batch import (
+    IGNORE,
+    Labeled,
+    Labels,
+    Logits,
+    Pseudo,
+    Scalar,
+    SoftPseudo,
+    Weights,
+    one_hot,
+)
+from common.settings import NonNegative, Settings
+
+
+class Loss(Settings):
+    """Judges logits against labels, pixel by pixel, each weighted in [0, 1]."""
+
+    @abstractmethod
+    def __call__(self, logits: Logits, target: Labels, weight: Weights) -> Scalar:
+        """A scalar; 0 where every weight is 0 or every target is IGNORE."""
+
+
+class CrossEntropy(Loss):
+    """Weighted cross-entropy, averaged over all pixels that are not IGNORE.
+
+    Dropped pixels (weight 0) count in the divisor, so a timid filter makes a small loss [1].
+
+    [1] Sohn et al., FixMatch, 2020, arXiv:2001.07685, Eq. 4.
+    """
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+
+    def __call__(self, logits: Logits, target: Labels, weight: Weights) -> Scalar:
+        per_pixel = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
+        return (per_pixel * weight).sum() / (target != IGNORE).sum().clamp_min(1)
+
+
+class Dice(Loss):
+    """One minus the soft Dice overlap of the batch, averaged over the classes present [1].
+
+    A pixel enters both numerator and denominator by its weight, so the divisor is the kept
+    pixels: unlike cross-entropy, the loss does not shrink when a filter keeps little.
+
+    [1] Milletari et al., V-Net, 2016, arXiv:1606.04797, Sec. 3, without the squares.
+    """
+
+    name: Literal["dice"] = "dice"
+    smooth: NonNegative = 1e-5
+
+    def __call__(self, logits: Logits, target: Labels, weight: Weights) -> Scalar:
+        probs = logits.float().softmax(dim=1)
+        trust = (weight * (target != IGNORE)).unsqueeze(1)
+        truth = one_hot(target, logits.shape[1]) * trust
+        overlap, size = _per_class(probs * truth), _per_class(probs * trust + truth)
+        present = (_per_class(truth) > 0).to(probs.dtype)
+        dice = (2 * overlap + self.smooth) / (size + self.smooth)
+        return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
+
+
+class CrossEntropyDice(Loss):
+    """The sum of both: cross-entropy teaches every pixel, Dice every class [1].
+
+    [1] Isensee et al., nnU-Net, 2021, arXiv:1809.10486.
+    """
+
+    name: Literal["cross_entropy_dice"] = "cross_entropy_dice"
+
+    def __call__(self, logits: Logits, target: Labels, weight: Weights) -> Scalar:
+        return CrossEntropy()(logits, target, weight) + Dice()(logits, target, weight)
+
+
+AnyLoss = Annotated[CrossEntropy | Dice | CrossEntropyDice, Field(discriminator="name")]
+"""What a loss may be in a YAML file."""
+
+
+def supervised(loss: Loss, logits: Logits, truth: Labeled) -> Scalar:
+    """``loss`` against an annotation: every annotated pixel counts fully."""
+    return loss(logits, truth.target, torch.ones_like(truth.target, dtype=torch.float32))
+
+
+def pseudo_supervised(loss: Loss, logits: Logits, pseudo: Pseudo) -> Scalar:
+    """``loss`` against a pseudo-label: every pixel counts as far as it is trusted."""
+    return loss(logits, pseudo.target, pseudo.weight)
+
+
+def consistency(logits: Logits, pseudo: SoftPseudo) -> Scalar:
+    """Squared difference of class probabilities, averaged over classes and trust [1].
+
+    The divisor is the sum of the weights: with every valid pixel trusted, the valid pixels.
+
+    [1] Tarvainen and Valpola, Mean teachers, 2017, arXiv:1703.01780, Sec. 3.
+    """
+    per_pixel = (logits.float().softmax(dim=1) - pseudo.probs).square().mean(dim=1)
+    return (per_pixel * pseudo.weight).sum() / pseudo.weight.sum().clamp_min(1)
+
+
+def _per_class(pixels: Logits) -> torch.Tensor:
+    return pixels.movedim(1, 0).flatten(1).sum(dim=1)

@@ -1,0 +1,28 @@
+"""How unlabeled images teach. One file, one method."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.methods.base import Kit, Method, Outcome
+from common.methods.cross_pseudo import CrossPseudo
+from common.methods.fixmatch import FixMatch
+from common.methods.mean_teacher import MeanTeacher
+from common.methods.supervised import Supervised
+
+AnyMethod = Annotated[
+    Supervised | MeanTeacher | FixMatch | CrossPseudo,
+    Field(discriminator="name"),
+]
+"""What ``method:`` may say in a YAML file."""
+
+__all__ = [
+    "AnyMethod",
+    "CrossPseudo",
+    "FixMatch",
+    "Kit",
+    "MeanTeacher",
+    "Method",
+    "Outcome",
+    "Supervised",
+]

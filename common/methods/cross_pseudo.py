@@ -1,0 +1,70 @@
+"""Cross pseudo supervision, between two or more peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from common.batch import Batch
+from common.labeling import pseudo_label
+from common.learners import Peers, together
+from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.methods.base import Kit, Method, Outcome
+from common.mixing import AnyMix, NoMix
+from common.schedules import sigmoid_ramp
+from common.settings import Fraction, NonNegative
+
+
+class CrossPseudo(Method):
+    """Each peer learns what every other peer predicts [1], for ``num_peers`` peers [2].
+
+    Networks: n, all learn; the mean of their probabilities predicts [2] ([1] ships one branch).
+    Forward passes per step: n on the weak view without gradient, in training mode; n on labeled
+    and strong together.
+    Divisor: all valid pixels, and n - 1 [2]; with two peers that is [1].
+    Detached: the pseudo-labels.
+    Departure: a peer learns from the domain's strong view of the image that the others labeled
+    in its weak view, and a ramp eases the early steps; [1] gives all the same view. With
+    ``mix``, labels are made on the two unmixed images, as in [1], Sec. 3.3.
+
+    [1] Chen et al., CPS, CVPR 2021, arXiv:2106.01226, Eqs. 1-3.
+    [2] Filipiak et al., n-CPS, 2021, arXiv:2112.07528, Eqs. 3-5.
+    """
+
+    name: Literal["cross_pseudo"] = "cross_pseudo"
+    num_peers: Annotated[int, Field(ge=2)] = 2  # n
+    unlabeled_loss: AnyLoss = CrossEntropy()
+    unlabeled_weight: NonNegative = 1.5  # lambda
+    ramp_until: Fraction = 0.2
+    mix: AnyMix = NoMix()
+
+    def networks(self, new_network: Callable[[], nn.Module]) -> Peers:
+        return Peers(new_network() for _ in range(self.num_peers))
+
+    def losses(self, nets: Peers, batch: Batch, kit: Kit, progress: float) -> Outcome:
+        truth, weak = batch.labeled, batch.unlabeled
+
+        with torch.no_grad():
+            pseudos = [pseudo_label(peer(weak.image), kit.keep, weak.valid) for peer in nets.peers]
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image)
+        views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
+
+        cross = sum(
+            pseudo_supervised(self.unlabeled_loss, views[learner][1], cut.pseudo(pseudos[teacher]))
+            for teacher, learner in permutations(range(self.num_peers), 2)
+        ) / (self.num_peers - 1)
+        weight = self.unlabeled_weight * sigmoid_ramp(progress, self.ramp_until)
+        return Outcome(
+            losses={
+                "supervised": torch.stack(
+                    [supervised(self.supervised_loss, on_truth, truth) for on_truth, _ in views]
+                ).sum(),
+                "unlabeled": weight * cross,
+            },
+            pseudo=pseudos[0],
+        )

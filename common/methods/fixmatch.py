@@ -1,0 +1,65 @@
+"""FixMatch, per pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+
+from common.batch import Batch
+from common.filters import AnyFilter, Confidence
+from common.labeling import pseudo_label
+from common.learners import Solo, TeacherStudent, together
+from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.methods.base import Kit, Method, Outcome
+from common.mixing import AnyMix, NoMix
+from common.settings import Fraction, NonNegative
+
+
+class FixMatch(Method):
+    """Teach the strong view what the weak view is sure of [1], per pixel; with ``mix``, on
+    images cut from two [2]; with ``teacher_decay``, let the student's average be sure [3].
+
+    Networks: 1, or 2 with a teacher, of which 1 learns. Forward passes per step: 1 on the weak
+    view without gradient (the teacher in evaluation mode; the student, where it labels for
+    itself, in training mode, as in [2]); 1 of the student on labeled and strong together.
+    Divisor: all valid pixels, kept or not. Detached: the pseudo-label.
+
+    [1] Sohn et al., FixMatch, 2020, arXiv:2001.07685, Algorithm 1.
+    [2] Yang et al., UniMatch, CVPR 2023, arXiv:2208.09910, Sec. 3.1.
+    [3] Yang et al., UniMatch V2, 2024, arXiv:2410.10777, Sec. 3.
+    """
+
+    name: Literal["fixmatch"] = "fixmatch"
+    filter: AnyFilter = Confidence(threshold=0.95)
+    unlabeled_loss: AnyLoss = CrossEntropy()
+    unlabeled_weight: NonNegative = 1.0  # lambda_u
+    teacher_decay: Fraction | None = None  # alpha; absent: the student labels for itself
+    mix: AnyMix = NoMix()
+
+    def networks(self, new_network: Callable[[], nn.Module]) -> Solo | TeacherStudent:
+        student = new_network()
+        if self.teacher_decay is None:
+            return Solo(student)
+        return TeacherStudent(student, decay=self.teacher_decay)
+
+    def losses(
+        self, nets: Solo | TeacherStudent, batch: Batch, kit: Kit, progress: float
+    ) -> Outcome:
+        truth, weak = batch.labeled, batch.unlabeled
+
+        with torch.no_grad():
+            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image)
+        on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
+
+        return Outcome(
+            losses={
+                "supervised": supervised(self.supervised_loss, on_truth, truth),
+                "unlabeled": self.unlabeled_weight
+                * pseudo_supervised(self.unlabeled_loss, on_mixed, cut.pseudo(pseudo)),
+            },
+            pseudo=pseudo,
+        )

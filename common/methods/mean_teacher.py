@@ -1,0 +1,59 @@
+"""Mean Teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+
+from common.batch import Batch
+from common.labeling import soft_pseudo_label
+from common.learners import TeacherStudent, together
+from common.losses import consistency, supervised
+from common.methods.base import Kit, Method, Outcome
+from common.mixing import AnyMix, NoMix
+from common.schedules import sigmoid_ramp
+from common.settings import Fraction, NonNegative
+
+
+class MeanTeacher(Method):
+    """Draw the student's probabilities towards those of its own average [1]; with ``mix``,
+    on images cut from two [2].
+
+    Networks: 2, of which 1 learns. Forward passes per step: 1 of the teacher on the weak view,
+    without gradient and in evaluation mode; 1 of the student on labeled and strong together.
+    Divisor: the sum of trust (all valid pixels, unless a filter drops some).
+    Departure from [1]: the student sees the domain's strong view instead of input noise, and
+    the teacher a clean one.
+
+    [1] Tarvainen and Valpola, Mean teachers, 2017, arXiv:1703.01780, Sec. 2.
+    [2] French et al., CutMix-Seg, 2020, arXiv:1906.01916, Sec. 3.3.
+    """
+
+    name: Literal["mean_teacher"] = "mean_teacher"
+    unlabeled_weight: NonNegative = 10.0  # lambda: the squares of K probabilities are small
+    decay: Fraction = 0.99  # alpha
+    ramp_until: Fraction = 0.2
+    mix: AnyMix = NoMix()
+
+    def networks(self, new_network: Callable[[], nn.Module]) -> TeacherStudent:
+        return TeacherStudent(new_network(), decay=self.decay)
+
+    def losses(self, nets: TeacherStudent, batch: Batch, kit: Kit, progress: float) -> Outcome:
+        truth, weak = batch.labeled, batch.unlabeled
+
+        with torch.no_grad():
+            pseudo = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image)
+        on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
+
+        weight = self.unlabeled_weight * sigmoid_ramp(progress, self.ramp_until)
+        return Outcome(
+            losses={
+                "supervised": supervised(self.supervised_loss, on_truth, truth),
+                "unlabeled": weight * consistency(on_mixed, cut.pseudo(pseudo)),
+            },
+            pseudo=pseudo,
+        )

@@ -1,0 +1,128 @@
+"""Pasting one sample into another: image and pseudo-label travel together, in 2D and 3D.
+
+A mix decides once (:meth:`Mix.draw`) and is then applied to as many images and pseudo-labels
+as the method has, so that all of them move alike.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Literal, NamedTuple, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from common.batch import Image, Mask, Pseudo, SoftPseudo
+from common.errors import ShapeError
+from common.settings import Fraction, Settings
+
+P = TypeVar("P", Pseudo, SoftPseudo)
+
+
+class Cut(NamedTuple):
+    """Where each sample takes its pixels from: its partner inside ``where``, itself elsewhere."""
+
+    partner: Tensor  # (B,) indices into the batch
+    where: Mask
+
+    def image(self, image: Image) -> Image:
+        """Each image with the box of its partner pasted in."""
+        return torch.where(self.where.unsqueeze(1), image[self.partner], image)
+
+    def pseudo(self, pseudo: P) -> P:
+        """The same for labels: target (or probabilities) and weight travel together."""
+        label, weight = pseudo
+        where = self.where if label.ndim == self.where.ndim else self.where.unsqueeze(1)
+        return type(pseudo)(
+            torch.where(where, label[self.partner], label),
+            torch.where(self.where, weight[self.partner], weight),
+        )
+
+
+class Uncut(NamedTuple):
+    """Every sample stays as it is."""
+
+    def image(self, image: Image) -> Image:
+        """``image`` itself."""
+        return image
+
+    def pseudo(self, pseudo: P) -> P:
+        """``pseudo`` itself."""
+        return pseudo
+
+
+class Mix(Settings):
+    """A way to make training images out of two."""
+
+    @abstractmethod
+    def draw(self, image: Image) -> Cut | Uncut:
+        """Decide what moves where, for a batch shaped like ``image``."""
+
+
+class NoMix(Mix):
+    """Leave every image alone."""
+
+    name: Literal["none"] = "none"
+
+    def draw(self, image: Image) -> Uncut:
+        return Uncut()
+
+
+class CutMix(Mix):
+    """Paste one box of another image of the batch into each image [1].
+
+    The partner is never the image itself. A box covers a share of the image drawn from
+    ``share_low`` to ``share_high``, with random proportions, anywhere inside.
+
+    [1] French et al., Semi-supervised semantic segmentation needs strong, varied
+    perturbations, 2020, arXiv:1906.01916, Sec. 3.3.
+    """
+
+    name: Literal["cutmix"] = "cutmix"
+    share_low: Fraction = 0.25
+    share_high: Fraction = 0.5
+
+    def draw(self, image: Image) -> Cut:
+        return Cut(
+            partner=partners(image.shape[0], image.device),
+            where=boxes(image, self.share_low, self.share_high),
+        )
+
+
+AnyMix = Annotated[NoMix | CutMix, Field(discriminator="name")]
+"""What ``mix:`` may say in a YAML file."""
+
+
+def partners(batch: int, device: torch.device) -> Tensor:
+    """Indices ``(B,)`` of a random partner for each sample, never itself.
+
+    Raises:
+        ShapeError: When the batch holds a single image, which has no partner.
+    """
+    if batch < 2:
+        raise ShapeError(
+            f"CutMix needs a partner for each image, but the batch holds {batch} unlabeled. "
+            "Set domain.batch.unlabeled to 2 or more, or method.mix.name to none."
+        )
+    order = torch.randperm(batch, device=device)
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)  # a single cycle has no fixed point
+    return partner
+
+
+def boxes(image: Image, share_low: float, share_high: float) -> Mask:
+    """One random box per sample, ``(B, *S)``, True inside, covering a share of the image."""
+    batch, sides = image.shape[0], image.shape[2:]
+    draw = torch.rand(2 * len(sides) + 1, batch, device=image.device)
+    log_share = (share_low + (share_high - share_low) * draw[0]).clamp_min(1e-6).log()
+    split = draw[1 : len(sides) + 1] + 0.5  # how the axes divide the share among them
+    lengths = (log_share * split / split.sum(dim=0)).exp()  # each in (0, 1], product = share
+    inside = torch.ones((batch, *sides), dtype=torch.bool, device=image.device)
+    for axis, side in enumerate(sides):
+        length = (lengths[axis] * side).round().clamp_min(1)
+        start = (draw[len(sides) + 1 + axis] * (side - length + 1)).floor()[:, None]
+        index = torch.arange(side, device=image.device)
+        hit = (index >= start) & (index < start + length[:, None])
+        inside &= hit.view(batch, *[side if a == axis else 1 for a in range(len(sides))])
+    return inside

@@ -1,0 +1,184 @@
+"""What one can do with a config and a run folder. The command line is these functions, said aloud.
+
+runs/<name>/
+run.yaml  environment.json  latest.ckpt  best.ckpt  log.csv  events/
+cases.csv  summary.csv  predictions/  figures/  report.html
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import nn
+
+from common import config
+from common.adapter import Adapter
+from common.batch import check_batch
+from common.config import Run
+from common.domain import Domain, Findings
+from common.environment import record_environment
+from common.errors import ConfigError, DataError, RunError
+from common.evaluate import validation
+from common.fit import Company, Fitted, Learner, News, fit, launch
+
+
+def load(path: Path, adapter: Adapter, overrides: Sequence[str] = ()) -> Run:
+    """The run that ``path`` describes, with ``overrides`` such as ``"fit.steps=100"``.
+
+    Raises:
+        ConfigError: Naming every problem at once.
+    """
+    return config.load(path, adapter.schema, overrides)
+
+
+def check(run: Run, adapter: Adapter) -> Findings:
+    """Look at the data of ``run`` and take one step without learning from it.
+
+    Raises:
+        DataError: Naming everything that training would stumble over.
+    """
+    findings = adapter.check(run)
+    if findings.problems:
+        raise DataError.listing("the data of this run", findings.problems)
+    domain = adapter.open(adapter.resolve(run))
+    _first_step(domain, new_learner(run, domain), run)
+    return findings
+
+
+def train(
+    run: Run, adapter: Adapter, folder: Path, *, watch: Callable[[News], None] = lambda news: None
+) -> Fitted:
+    """Train in ``folder``, or go on where an earlier call of the same run was cut off.
+
+    SIGINT and SIGTERM save a checkpoint and end the training cleanly.
+
+    Raises:
+        RunError: When ``folder`` holds a run of another config.
+        DataError, TrainingError: As they say.
+    """
+    findings = adapter.check(run)
+    if findings.problems:
+        raise DataError.listing("the data of this run", findings.problems)
+    run = adapter.resolve(run)
+    _claim(folder, run, adapter)
+    domain = adapter.open(run)
+    learner = new_learner(run, domain)
+    _first_step(domain, learner, run)
+    record_environment(folder, run.fit.accelerator)
+
+    fabric = launch(run.fit)
+    with _asked_to_stop() as should_stop:
+        return fit(
+            learner,
+            lambda step: domain.batches(seed=run.seed + fabric.global_rank, first_step=step),
+            run.fit,
+            fabric,
+            seed=run.seed,
+            folder=folder,
+            company=Company(validate=validation(domain), watch=watch, should_stop=should_stop),
+        )
+
+
+def trained(folder: Path, adapter: Adapter) -> tuple[Domain, nn.Module]:
+    """The domain of a run folder and its best predictor, on the fastest device at hand.
+
+    Raises:
+        RunError: When the folder holds no finished training.
+    """
+    checkpoint = folder / "best.ckpt"
+    if not checkpoint.exists():
+        raise RunError(
+            f"'{folder}' holds no best.ckpt: its training has not finished. "
+            f"Run {adapter.name} train first."
+        )
+    run = load(folder / "run.yaml", adapter)
+    domain = adapter.open(run)
+    learner = new_learner(run, domain)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    learner.load_state_dict(state["model"])
+    return domain, learner.nets.predictor.to(_fastest(run)).eval()
+
+
+def predict(
+    folder: Path,
+    adapter: Adapter,
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    watch: Callable[[Path], None] = lambda path: None,
+) -> list[Path]:
+    """Predict files and folders with the best checkpoint; one label map each in ``output``.
+
+    Raises:
+        DataError: Naming every path that cannot be predicted.
+    """
+    domain, network = trained(folder, adapter)
+    output.mkdir(parents=True, exist_ok=True)
+    written = []
+    for case in domain.find(paths):
+        with torch.inference_mode():
+            written.append(domain.write(domain.predict(network, case), case, output))
+        watch(written[-1])
+    return written
+
+
+def new_learner(run: Run, domain: Domain) -> Learner:
+    """A learner whose first weights are a function of ``run.seed``."""
+    torch.manual_seed(run.seed)
+    return Learner(run.method, domain)
+
+
+def _first_step(domain: Domain, learner: Learner, run: Run) -> None:
+    batch = next(domain.batches(seed=run.seed, first_step=0))
+    check_batch(batch, domain.task.channels, len(domain.task.classes))
+    if run.method.needs_unlabeled and not batch.unlabeled.image.shape[0]:
+        raise ConfigError(
+            f"method.name {run.method.name!r} learns from unlabeled images, but "  # type: ignore[attr-defined]
+            "domain.batch.unlabeled is 0. Set it to 2 or more, or use method.name=supervised."
+        )
+    with torch.no_grad():
+        learner.eval()(batch, 0.0)
+
+
+def _claim(folder: Path, run: Run, adapter: Adapter) -> None:
+    """Make ``folder`` the home of ``run``, or recognize that it already is."""
+    held = folder / "run.yaml"
+    if held.exists():
+        changed = config.differences(load(held, adapter), run)
+        if changed:
+            raise RunError.listing(
+                f"'{folder}' holds a run of another config, so training cannot go on there. "
+                "Choose another --output, or remove the folder",
+                changed,
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(run, held)
+
+
+def _fastest(run: Run) -> torch.device:
+    if run.fit.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM came since; the second one interrupts as usual."""
+    asked = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.signal(number, before[number])
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, note) for kind in kinds}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,1 @@
+"""Volumes: NIfTI in, NIfTI out, in millimetres, on MONAI."""

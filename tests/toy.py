@@ -1,0 +1,125 @@
+"""Discs on noise: a domain small enough to train in a test, in 2D and in 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from common.batch import Batch, Labeled, Unlabeled
+from common.config import Run
+from common.domain import Measure, ReportText, Task
+from common.sampling import BatchSize, TwoStream
+from common.settings import Positive, Settings
+
+
+class ToySettings(Settings):
+    side: Positive = 16
+    dims: Positive = 2
+    batch: BatchSize = BatchSize(labeled=2, unlabeled=4)
+
+
+class ToyRun(Run):
+    domain: ToySettings
+
+
+class Net(nn.Module):
+    def __init__(self, dims: int, channels: int, classes: int) -> None:
+        super().__init__()
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims]
+        self.encode = nn.Sequential(conv(channels, 8, 3, padding=1), norm(8), nn.ReLU())
+        self.decode = conv(8, classes, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.decode(self.encode(image))
+
+
+@dataclass
+class ToyCase:
+    id: str
+    group: str
+    image: Tensor
+    truth: Tensor | None
+
+
+def disc(rng: np.random.Generator, side: int, dims: int) -> tuple[Tensor, Tensor]:
+    axes = np.meshgrid(*[np.arange(side)] * dims, indexing="ij")
+    center = side * rng.uniform(0.3, 0.7, size=dims)
+    inside = sum((a - c) ** 2 for a, c in zip(axes, center, strict=True)) < (side / 3) ** 2
+    image = inside[None] + 0.7 * rng.standard_normal((1, *inside.shape))
+    return torch.from_numpy(image).float(), torch.from_numpy(inside).long()
+
+
+class ToyPool:
+    def __init__(self, settings: ToySettings, kind: type, count: int = 40) -> None:
+        self.settings, self.kind, self.count = settings, kind, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def draw(self, index: int, rng: np.random.Generator) -> Labeled | Unlabeled:
+        image, target = disc(rng, self.settings.side, self.settings.dims)
+        return self.kind(image, target if self.kind is Labeled else torch.ones_like(target).bool())
+
+    def nothing(self) -> Unlabeled:
+        sides = [self.settings.side] * self.settings.dims
+        return Unlabeled(torch.zeros(0, 1, *sides), torch.zeros(0, *sides, dtype=torch.bool))
+
+
+class ToyDomain:
+    headline = ("dice", "disc")
+
+    def __init__(self, settings: ToySettings) -> None:
+        self.settings = settings
+        self.task = Task(channels=1, classes=("rest", "disc"), colors=((0, 0, 0), (255, 0, 0)))
+
+    def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
+        pools = ToyPool(self.settings, Labeled, 4), ToyPool(self.settings, Unlabeled)
+        return TwoStream(*pools, size=self.settings.batch, seed=seed).from_step(first_step)
+
+    def strong(self, image: Tensor) -> Tensor:
+        return image * 1.2 + 0.3 * torch.randn_like(image)
+
+    def new_network(self) -> nn.Module:
+        return Net(self.settings.dims, 1, 2)
+
+    def cases(self, split: str) -> Iterator[ToyCase]:
+        rng = np.random.default_rng(["labeled", "unlabeled", "validation", "test"].index(split))
+        for i in range(4):
+            image, truth = disc(rng, self.settings.side, self.settings.dims)
+            yield ToyCase(f"{split}-{i}", f"{split}-{i}", image, truth)
+
+    def predict(self, network: nn.Module, case: ToyCase) -> Tensor:
+        return network(case.image[None]).softmax(1)[0]
+
+    def measure(self, predicted: Tensor, case: ToyCase) -> list[Measure]:
+        a, b = predicted.argmax(0) == 1, case.truth == 1
+        dice = float(2 * (a & b).sum() / (a.sum() + b.sum()).clamp_min(1))
+        return [Measure("dice", "disc", dice)]
+
+    def summarize(self, table: pd.DataFrame) -> pd.Series:
+        return table.mean()
+
+    def write(self, predicted: Tensor, case: ToyCase, folder: Path) -> Path:
+        path = folder / f"{case.id}.npy"
+        np.save(path, predicted.argmax(0).numpy())
+        return path
+
+    def figure(self, predicted: Tensor, case: ToyCase, folder: Path) -> Path:
+        import matplotlib.image
+
+        path = folder / f"{case.id}.png"
+        middle = predicted[1]
+        while middle.ndim > 2:
+            middle = middle[middle.shape[0] // 2]
+        matplotlib.image.imsave(path, middle.numpy())
+        return path
+
+    def describe(self) -> ReportText:
+        return ReportText(rules=["Dice: twice the overlap over the sum of both areas."])
