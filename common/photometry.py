@@ -76,8 +76,7 @@ def band_dropout(image: Image, share: float) -> Image:
 
 def gaussian(image: Image, sigma: Tensor) -> Image:
     """Separable Gaussian blur; ``sigma`` in pixels, one per sample, shaped ``(B, 1, 1, ...)``."""
-    batch, channels = image.shape[:2]
-    radius = 4
+    batch, radius = image.shape[0], 4
     offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma.view(batch, 1)) ** 2)
     kernel = kernel / kernel.sum(dim=1, keepdim=True)
@@ -86,10 +85,9 @@ def gaussian(image: Image, sigma: Tensor) -> Image:
         reach = min(radius, line.shape[-1] - 1)
         taps = kernel[:, radius - reach : radius + reach + 1]
         taps = taps / taps.sum(dim=1, keepdim=True)
-        flat = line.reshape(1, batch, -1, line.shape[-1])  # conv over the last axis, by sample
-        flat = F.pad(flat, (reach, reach), mode="reflect")
-        weight = taps.view(batch, 1, 1, -1)
-        line = F.conv2d(flat, weight, groups=batch).reshape(line.shape)
+        flat = F.pad(line.reshape(batch, -1, line.shape[-1]), (reach, reach), mode="reflect")
+        by_sample = F.conv2d(flat.unsqueeze(0), taps.view(batch, 1, 1, -1), groups=batch)
+        line = by_sample.reshape(line.shape)
         image = line.movedim(-1, axis)
     return image
 
