@@ -1,0 +1,235 @@
+"""A case is one volume: where its files lie, how it lies in space, and who it is of."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from common.batch import IGNORE, Grid
+from common.errors import DataError, GridMismatch
+
+SUFFIXES = (".nii.gz", ".nii")
+SAME_VOXELS = 0.05
+"""Two grids are the same where no corner moves by more than this share of a voxel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a file lies in space, from its header alone."""
+
+    shape: tuple[int, int, int]  # in file array order
+    affine: np.ndarray  # (4, 4), voxel index to mm, right-anterior-superior positive
+    channels: int
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighboring voxels along each array axis, from the affine."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def orientation(self) -> str:
+        """The direction each array axis points to, such as ``"LPS"``."""
+        return "".join(code or "?" for code in nib.aff2axcodes(self.affine))
+
+
+@dataclass(frozen=True, slots=True)
+class UnlabeledVolume:
+    """What training may know of a case without label: it has no way to one."""
+
+    id: str
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeCase:
+    """A volume with all that belongs to it."""
+
+    id: str
+    group: str  # the patient; the case itself where nobody said
+    images: tuple[Path, ...]  # one 3D file per channel, or one 4D file
+    label: Path | None = None
+    values: tuple[int, ...] = ()  # label value of each class; the position is the class index
+    ignore: int | None = None  # label value of voxels that nobody annotated
+
+    @property
+    def truth(self) -> Grid | None:
+        """Class indices ``(X, Y, Z)`` int64 in file array order, IGNORE where declared so.
+
+        Raises:
+            DataError: When the label cannot be read, or holds a value that is no class.
+        """
+        if self.label is None:
+            return None
+        return torch.from_numpy(to_classes(read_label(self.label), self))
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the image lies in space; all files of a case share one grid."""
+        return read_geometry(self.images)
+
+    def without_label(self) -> UnlabeledVolume:
+        """The same volume, as training sees it when it is unlabeled."""
+        return UnlabeledVolume(id=self.id, images=self.images)
+
+
+def to_classes(label: np.ndarray, case: VolumeCase) -> np.ndarray:
+    """Label values to class indices, int64.
+
+    Raises:
+        DataError: Naming the values that are no class.
+    """
+    target = np.full(label.shape, -1, dtype=np.int64)
+    if case.ignore is not None:
+        target[label == case.ignore] = IGNORE
+    for index, value in enumerate(case.values):
+        target[label == value] = index
+    strange = [f"{value:g}" for value in np.unique(label[target < 0])]
+    if strange:
+        raise DataError(
+            f"case '{case.id}': label {case.label} holds the values {', '.join(strange[:8])}, "
+            f"which are none of the classes {list(case.values)}. List them in domain.classes, "
+            "or declare one of them as domain.ignore_value."
+        )
+    return target
+
+
+def load_nifti(path: Path) -> nib.Nifti1Image:
+    """Open a file, its header only.
+
+    Raises:
+        DataError: When it is absent or not a NIfTI file.
+    """
+    if not is_nifti(path):
+        raise DataError(f"{path} is not a NIfTI file: expected a name ending in .nii or .nii.gz.")
+    try:
+        return nib.load(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. Restore it, or remove its case.") from None
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
+        raise DataError(_unreadable(path, error)) from None
+
+
+def read_array(path: Path) -> np.ndarray:
+    """All voxels of a file, scaled as its header says, in file array order.
+
+    Raises:
+        DataError: When the file is absent, truncated or not a NIfTI file.
+    """
+    image = load_nifti(path)
+    try:
+        return np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(_unreadable(path, error)) from None
+
+
+def read_label(path: Path) -> np.ndarray:
+    """The label values ``(X, Y, Z)`` of a file; a trailing axis of length 1 is dropped.
+
+    Raises:
+        DataError: When the file is unreadable or not 3D.
+    """
+    label = read_array(path)
+    while label.ndim > 3 and label.shape[-1] == 1:
+        label = label[..., 0]
+    if label.ndim != 3:
+        raise DataError(
+            f"label {path} has shape {label.shape}: expected three axes with one class value per "
+            "voxel. Merge one-hot channels into one volume of values."
+        )
+    return label
+
+
+def read_geometry(paths: Sequence[Path]) -> Geometry:
+    """The grid that the channel files of one case share, and how many channels they make.
+
+    Raises:
+        DataError: When a file cannot be read or is not a volume.
+        GridMismatch: When the files lie on different grids.
+    """
+    each = [_geometry(path) for path in paths]
+    for path, geometry in zip(paths[1:], each[1:], strict=True):
+        if not same_grid(each[0], geometry):
+            raise GridMismatch(
+                f"{describe_difference(paths[0], each[0], path, geometry)} The channels of a "
+                "case must share one grid: resample them to one, linear."
+            )
+    channels = sum(geometry.channels for geometry in each)
+    return Geometry(each[0].shape, each[0].affine, channels)
+
+
+def same_grid(one: Geometry, other: Geometry) -> bool:
+    """Whether both put every voxel in the same place, up to :data:`SAME_VOXELS`."""
+    if one.shape != other.shape:
+        return False
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in one.shape])).reshape(3, -1)
+    corners = np.vstack([corners, np.ones(corners.shape[1])])
+    moved = np.linalg.norm(((one.affine - other.affine) @ corners)[:3], axis=0).max()
+    return bool(moved <= SAME_VOXELS * min(one.spacing_mm))
+
+
+def describe_difference(path: Path, one: Geometry, other_path: Path, other: Geometry) -> str:
+    """Two grids that differ, in one sentence."""
+
+    def grid(geometry: Geometry) -> str:
+        spacing = " x ".join(f"{mm:.4g}" for mm in geometry.spacing_mm)
+        origin = ", ".join(f"{mm:.4g}" for mm in geometry.affine[:3, 3])
+        return f"{geometry.shape} at {spacing} mm, {geometry.orientation}, origin ({origin}) mm"
+
+    return f"{path.name} and {other_path.name} lie on different grids: {grid(one)}; {grid(other)}."
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name is one of a NIfTI volume."""
+    return path.name.endswith(SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """The file name without ``.nii`` or ``.nii.gz``."""
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.stem
+
+
+def _geometry(path: Path) -> Geometry:
+    image = load_nifti(path)
+    shape = image.shape
+    while len(shape) > 4 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in (3, 4) or min(shape) < 1:
+        raise DataError(
+            f"{path} has shape {image.shape}: expected a volume (X, Y, Z), or (X, Y, Z, channel). "
+            "Stack 2D slices into one volume per patient."
+        )
+    if image.get_data_dtype().fields is not None:
+        raise DataError(
+            f"{path} holds RGB voxels: expected one number per voxel. Save each color as a channel."
+        )
+    if 1 in shape[:3] and sorted(shape[:3])[1] > 1:
+        raise DataError(
+            f"{path} is a single 2D slice of shape {shape}: volumes are segmented here. "
+            "Stack the slices of one patient into a volume."
+        )
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise DataError(
+            f"{path} has an affine that is singular or not finite, so its place and spacing are "
+            "unknown. Repair its sform and qform."
+        )
+    channels = shape[3] if len(shape) == 4 else 1
+    return Geometry((shape[0], shape[1], shape[2]), affine, channels)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return (
+        f"{path} cannot be read ({reason}): it is truncated or not a NIfTI file. Copy it again "
+        "from its source, or remove its case."
+    )
