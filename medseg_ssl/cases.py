@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from nibabel.filebasedimages import ImageFileError
 
 from common.batch import IGNORE, Grid
 from common.errors import DataError, GridMismatch
@@ -112,7 +113,7 @@ def load_nifti(path: Path) -> nib.Nifti1Image:
         return nib.load(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Restore it, or remove its case.") from None
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
+    except (ImageFileError, OSError, EOFError, zlib.error) as error:
         raise DataError(_unreadable(path, error)) from None
 
 
