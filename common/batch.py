@@ -25,6 +25,7 @@ Mask: TypeAlias = Bool[Tensor, "B *S"]
 Scalar: TypeAlias = Float[Tensor, ""]
 Grid: TypeAlias = Int[Tensor, "*S"]  # one label map, without a batch axis
 ClassVolume: TypeAlias = Float[Tensor, "K *S"]  # one probability map, without a batch axis
+TrustMap: TypeAlias = Float[Tensor, "*S"]  # one map of weights, without a batch axis
 PerClass: TypeAlias = Float[Tensor, " K"]
 Confusion: TypeAlias = Int[Tensor, "K K"]  # rows: truth, columns: prediction
 
