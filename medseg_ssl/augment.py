@@ -1,0 +1,232 @@
+"""Two views of a patch. Weak moves voxels, before the batch; strong changes their values, on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common import photometry
+from common.batch import IGNORE, Image
+from common.settings import Fraction, NonNegative, Settings
+from medseg_ssl.cases import Corner, Sides
+
+Axis: TypeAlias = Literal["left_right", "back_front", "down_up"]
+AXES: tuple[Axis, ...] = ("left_right", "back_front", "down_up")
+"""The axes of the preprocessed grid, which runs to the right, the front and the top."""
+
+
+class WeakView(Settings):
+    """Flips and small affine moves: what keeps anatomy anatomy.
+
+    Values are drawn uniformly from minus to plus each bound. Rotation and scale act in mm, so
+    thick slices do not shear.
+    """
+
+    flip_axes: tuple[Axis, ...] = AXES  # each with probability 0.5
+    affine_share: Fraction = 0.3  # of the patches; the others keep their voxels as they are
+    rotation_degrees: NonNegative = 10.0  # about each axis
+    scale: Fraction = 0.1  # zoom by exp(U(-scale, scale))
+
+
+class Gamma(Settings):
+    """Bend the intensity range by the power ``exp(U(-strength, strength))``."""
+
+    share: Fraction = 0.5
+    strength: NonNegative = 0.4
+
+
+class Brightness(Settings):
+    """Multiply by ``exp(U(-gain, gain))`` and add ``U(-offset, offset)`` standard deviations."""
+
+    share: Fraction = 0.5
+    gain: NonNegative = 0.2
+    offset: NonNegative = 0.2
+
+
+class Contrast(Settings):
+    """Stretch around the mean by ``exp(U(-strength, strength))``."""
+
+    share: Fraction = 0.5
+    strength: NonNegative = 0.3
+
+
+class Noise(Settings):
+    """Gaussian noise of ``U(0, deviation)``, in standard deviations of the volume."""
+
+    share: Fraction = 0.5
+    deviation: NonNegative = 0.2
+
+
+class Blur(Settings):
+    """Gaussian blur of up to ``sigma_voxels``."""
+
+    share: Fraction = 0.3
+    sigma_voxels: NonNegative = 1.0
+
+
+class LowResolution(Settings):
+    """Sampled down by up to ``factor``, and up again."""
+
+    share: Fraction = 0.25
+    factor: NonNegative = 1.8
+
+
+class StrongView(Settings):
+    """Photometric changes, each for a random ``share`` of the images; 0 turns one off."""
+
+    gamma: Gamma = Gamma()
+    brightness: Brightness = Brightness()
+    contrast: Contrast = Contrast()
+    noise: Noise = Noise()
+    blur: Blur = Blur()
+    low_resolution: LowResolution = LowResolution()
+
+    def __call__(self, image: Image) -> Image:
+        """A harder image on the same voxels; drawn from torch's generator."""
+        if image.shape[0] == 0:
+            return image
+        low, bright = self.low_resolution, self.brightness
+        image = photometry.low_resolution(image, low.share, factor=max(low.factor, 1.0))
+        image = photometry.blur(image, self.blur.share, sigma_pixels=self.blur.sigma_voxels)
+        image = photometry.gamma(image, self.gamma.share, strength=self.gamma.strength)
+        image = photometry.contrast(image, self.contrast.share, strength=self.contrast.strength)
+        image = photometry.gain_offset(
+            image, bright.share, gain=bright.gain, offset=bright.offset, bands=True
+        )
+        return photometry.noise(image, self.noise.share, deviation=self.noise.deviation)
+
+
+def cut(volume: np.ndarray, start: Corner, sides: Sides, *, fill: float) -> np.ndarray:
+    """The box ``sides`` at ``start`` of a volume ``(..., X, Y, Z)``, ``fill`` outside of it.
+
+    ``start`` may be negative and the box may reach beyond the end.
+    """
+    lead = volume.ndim - 3
+    box = np.full((*volume.shape[:lead], *sides), fill, dtype=volume.dtype)
+    source, target = [], []
+    for corner, side, length in zip(start, sides, volume.shape[lead:], strict=True):
+        low, high = max(corner, 0), min(corner + side, length)
+        high = max(high, low)
+        source.append(slice(low, high))
+        target.append(slice(low - corner, high - corner))
+    keep = (slice(None),) * lead
+    box[(*keep, *target)] = volume[(*keep, *source)]
+    return box
+
+
+class Placement:
+    """Where the voxels of one patch come from: a box, perhaps turned and zoomed, then flipped.
+
+    Applied to image and label alike, so that they move as one.
+    """
+
+    def __init__(
+        self, start: Corner, sides: Sides, *, matrix: np.ndarray | None, flips: Sequence[int]
+    ) -> None:
+        self.start, self.sides, self.matrix, self.flips = start, sides, matrix, tuple(flips)
+
+    def image(self, volume: np.ndarray) -> Tensor:
+        """``(C, X, Y, Z)`` to ``(C, *sides)`` float32, 0 outside the volume; linear."""
+        if self.matrix is None:
+            patch = cut(volume, self.start, self.sides, fill=0.0)
+            return self._flipped(torch.from_numpy(patch).to(torch.float32))
+        return self._flipped(self._sampled(volume, mode="bilinear"))
+
+    def target(self, volume: np.ndarray) -> Tensor:
+        """Labels ``(X, Y, Z)`` uint8 to ``sides`` int64, IGNORE outside the volume; nearest."""
+        if self.matrix is None:
+            patch = cut(volume, self.start, self.sides, fill=IGNORE)
+            return self._flipped(torch.from_numpy(patch).to(torch.int64))
+        sampled = self._sampled(volume[None], mode="nearest")[0].to(torch.int64)
+        return self._flipped(torch.where(self._inside(volume.shape), sampled, IGNORE))
+
+    def valid(self, shape: Sequence[int]) -> Tensor:
+        """True where a voxel of ``sides`` comes from inside a volume of ``shape``."""
+        if self.matrix is None:
+            patch = cut(np.broadcast_to(np.True_, shape), self.start, self.sides, fill=0)
+            return self._flipped(torch.from_numpy(patch))
+        return self._flipped(self._inside(shape))
+
+    def _flipped(self, patch: Tensor) -> Tensor:
+        lead = patch.ndim - 3
+        return patch.flip([lead + axis for axis in self.flips]) if self.flips else patch
+
+    def _sources(self) -> np.ndarray:
+        """For each voxel of the patch, its voxel coordinates in the volume, ``(*sides, 3)``."""
+        assert self.matrix is not None
+        middle = (np.array(self.sides) - 1) / 2
+        axes = [np.arange(side) - half for side, half in zip(self.sides, middle, strict=True)]
+        offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        return np.asarray(offsets @ self.matrix.T + (np.array(self.start) + middle))
+
+    def _inside(self, shape: Sequence[int]) -> Tensor:
+        sources = self._sources()
+        inside = ((sources >= -0.5) & (sources <= np.array(shape) - 0.5)).all(axis=-1)
+        return torch.from_numpy(inside)
+
+    def _sampled(self, volume: np.ndarray, *, mode: str) -> Tensor:
+        sources = self._sources()
+        flat = sources.reshape(-1, 3)
+        low, high = np.floor(flat.min(axis=0)).astype(int), np.ceil(flat.max(axis=0)).astype(int)
+        low = np.clip(low, 0, np.array(volume.shape[1:]) - 1)
+        high = np.clip(high, low, np.array(volume.shape[1:]) - 1)
+        box = volume[:, low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1]
+        around = torch.from_numpy(np.array(box)).to(torch.float32)[None]
+        grid = torch.from_numpy((sources - low).astype(np.float32))
+        patch = F.grid_sample(
+            around,
+            unit_coordinates(grid, around.shape[2:])[None],
+            mode=mode,
+            padding_mode="border",
+            align_corners=True,
+        )[0]
+        return torch.where(self._inside(volume.shape[1:]), patch, 0.0)
+
+
+def unit_coordinates(voxels: Tensor, shape: Sequence[int]) -> Tensor:
+    """Voxel coordinates ``(..., 3)`` to what ``grid_sample`` wants: in [-1, 1], last axis first."""
+    extent = torch.tensor([max(side - 1, 1) for side in shape], dtype=voxels.dtype)
+    return (2 * voxels / extent - 1).flip(-1)
+
+
+def place(
+    weak: WeakView,
+    start: Corner,
+    sides: Sides,
+    *,
+    spacing_mm: Sequence[float],
+    rng: np.random.Generator,
+) -> Placement:
+    """Draw the weak view of the patch ``sides`` at ``start``."""
+    chances = rng.random(3)
+    flips = [
+        axis for axis, name in enumerate(AXES) if name in weak.flip_axes and chances[axis] < 0.5
+    ]
+    moved = rng.random() < weak.affine_share
+    angles = np.deg2rad(rng.uniform(-1, 1, 3) * weak.rotation_degrees)
+    zoom = float(np.exp(rng.uniform(-1, 1) * weak.scale))
+    matrix = in_voxels(rotation(angles) * zoom, spacing_mm) if moved else None
+    return Placement(start, sides, matrix=matrix, flips=flips)
+
+
+def rotation(angles: np.ndarray) -> np.ndarray:
+    """Turn about the first, then the second, then the third axis; ``angles`` in radians."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        turn = np.eye(3)
+        one, other = [each for each in range(3) if each != axis]
+        turn[one, one] = turn[other, other] = np.cos(angle)
+        turn[one, other], turn[other, one] = -np.sin(angle), np.sin(angle)
+        matrix = turn @ matrix
+    return matrix
+
+
+def in_voxels(matrix_mm: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    """A linear map of mm, as a map of voxel offsets."""
+    spacing = np.asarray(spacing_mm)
+    return np.asarray(matrix_mm * spacing[None, :] / spacing[:, None])

@@ -1,0 +1,204 @@
+"""From files to arrays a network can eat, and back to the grid of the files.
+
+The preprocessed grid runs to the right, the front and the top (RAS), at one spacing. All of it
+is done by MONAI's transforms; what is ours is the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from monai.data.image_reader import NibabelReader
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirst,
+    LoadImage,
+    NormalizeIntensity,
+    Orientation,
+    ScaleIntensityRange,
+    Spacing,
+    Transform,
+)
+from pydantic import Field
+
+from common.batch import ClassVolume
+from common.errors import DataError
+from common.settings import PositiveReal, Settings
+from medseg_ssl.augment import unit_coordinates
+from medseg_ssl.cases import Geometry, Sides, VolumeCase
+
+MOST_PER_CLASS = 10_000
+"""Voxels of a class that oversampling chooses among."""
+
+
+class ZScore(Settings):
+    """Each channel of each volume to mean 0 and standard deviation 1: for MRI, without units."""
+
+    name: Literal["zscore"] = "zscore"
+
+
+class Window(Settings):
+    """Clip to a window and map it to -1 to 1: for CT, whose units mean the same everywhere."""
+
+    name: Literal["window"] = "window"
+    window_hu: tuple[float, float]
+
+
+AnyNormalize = Annotated[ZScore | Window, Field(discriminator="name")]
+"""What ``normalize:`` may say in a YAML file."""
+
+
+class Recipe(Settings):
+    """All that decides what preprocessing makes of a file."""
+
+    spacing_mm: tuple[PositiveReal, PositiveReal, PositiveReal]  # right, front, top
+    normalize: AnyNormalize = ZScore()
+
+
+class Volume(NamedTuple):
+    """One image on the preprocessed grid."""
+
+    image: np.ndarray  # (C, X, Y, Z) float32, perhaps a memory map
+    affine: np.ndarray  # (4, 4) voxel index to mm
+
+
+def preprocess(images: Sequence[Path], recipe: Recipe) -> Volume:
+    """Read, turn to RAS, resample, normalize.
+
+    Raises:
+        DataError: When the image cannot be read or holds NaN or infinite values.
+    """
+    loaded = _load(images)
+    if not bool(torch.isfinite(loaded).all()):
+        raise DataError(
+            f"{images[0]} holds NaN or infinite voxels. Replace them (0 is usual outside the "
+            "body), or remove its case."
+        )
+    made = Compose([*_to_grid(recipe, "bilinear"), _normalization(recipe.normalize)])(loaded)
+    image = made.as_tensor().to(torch.float32).contiguous().numpy()
+    return Volume(image=image, affine=np.asarray(made.affine, dtype=np.float64))
+
+
+def preprocess_label(case: VolumeCase, recipe: Recipe) -> np.ndarray:
+    """Class indices of ``case`` on its preprocessed grid, uint8; nearest, IGNORE kept."""
+    truth = case.truth
+    assert truth is not None
+    label = MetaTensor(truth[None].to(torch.float32), affine=torch.from_numpy(case.geometry.affine))
+    made = Compose(_to_grid(recipe, "nearest"))(label)
+    return np.asarray(made.as_tensor()[0].round().to(torch.uint8).contiguous())
+
+
+def foreground_voxels(target: np.ndarray) -> np.ndarray:
+    """At most :data:`MOST_PER_CLASS` random voxels of each class but 0, ``(N, 4)`` int32."""
+    rng, rows = np.random.default_rng(0), [np.empty((0, 4), dtype=np.int32)]
+    flat = target.ravel()
+    for index in np.unique(flat):
+        if index in (0, 255):
+            continue
+        voxels = np.flatnonzero(flat == index)
+        if len(voxels) > MOST_PER_CLASS:
+            voxels = np.sort(rng.choice(voxels, MOST_PER_CLASS, replace=False))
+        place = np.stack(np.unravel_index(voxels, target.shape), axis=1)
+        rows.append(np.insert(place, 0, index, axis=1).astype(np.int32))
+    return np.concatenate(rows)
+
+
+def restore(probs: ClassVolume, affine: np.ndarray, geometry: Geometry) -> ClassVolume:
+    """Bring probabilities from the preprocessed grid back to the grid of the file.
+
+    Where both grids hold the same voxels, in another order at most, no value changes. Elsewhere
+    each class is interpolated linearly, and the classes of a voxel sum to 1 again.
+
+    Args:
+        probs: ``(K, *S)`` on the preprocessed grid.
+        affine: Of the preprocessed grid.
+        geometry: Of the file.
+
+    Returns:
+        ``(K, X, Y, Z)`` in file array order.
+    """
+    back = np.linalg.inv(affine) @ geometry.affine  # voxel of the file to preprocessed voxel
+    turned = _turned(probs, back, geometry.shape)
+    return turned if turned is not None else _resampled(probs, back, geometry.shape)
+
+
+def ras(geometry: Geometry) -> tuple[Sides, tuple[float, float, float]]:
+    """Shape and spacing in mm with the axes in the order right, front, top."""
+    axes = nib.io_orientation(geometry.affine)[:, 0].astype(int)
+    order = np.argsort(axes)
+    x, y, z = (int(geometry.shape[axis]) for axis in order)
+    spacing = [geometry.spacing_mm[axis] for axis in order]
+    return (x, y, z), (spacing[0], spacing[1], spacing[2])
+
+
+def _load(images: Sequence[Path]) -> MetaTensor:
+    paths = list(images) if len(images) > 1 else images[0]
+    try:
+        loaded = LoadImage(reader=NibabelReader(), image_only=True, dtype=np.float32)(paths)
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        raise DataError(
+            f"{images[0]} cannot be read ({' '.join(str(error).split())[:200]}). Run the verb "
+            "inspect on its folder."
+        ) from error
+    return EnsureChannelFirst()(loaded)
+
+
+def _to_grid(recipe: Recipe, mode: str) -> list[Transform]:
+    return [
+        Orientation(axcodes="RAS", labels=None),
+        Spacing(pixdim=recipe.spacing_mm, mode=mode, padding_mode="border"),
+    ]
+
+
+def _normalization(normalize: AnyNormalize) -> Transform:
+    made: Transform
+    match normalize:
+        case ZScore():
+            made = NormalizeIntensity(channel_wise=True)
+        case Window(window_hu=(low, high)):
+            made = ScaleIntensityRange(low, high, b_min=-1.0, b_max=1.0, clip=True)
+    return made
+
+
+def _turned(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassVolume | None:
+    """The same voxels in the order of the file; None where they are not the same."""
+    turn = np.rint(back[:3, :3])
+    if not np.allclose(back[:3, :3], turn, atol=1e-4):
+        return None
+    if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
+        return None
+    axes = [int(np.flatnonzero(turn[:, axis])[0]) for axis in range(3)]
+    mirrored = [axis for axis in range(3) if turn[axes[axis], axis] < 0]
+    sides = probs.shape[1:]
+    first = [sides[axes[axis]] - 1 if axis in mirrored else 0 for axis in range(3)]
+    same_shape = tuple(sides[axis] for axis in axes) == tuple(shape)
+    if not same_shape or not np.allclose(back[axes, 3], first, atol=1e-2):
+        return None
+    ordered = probs.permute(0, *(1 + axis for axis in axes))
+    return ordered.flip([1 + axis for axis in mirrored]) if mirrored else ordered
+
+
+def _resampled(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassVolume:
+    """Linear interpolation, slab by slab, so that the coordinates of few voxels are in memory."""
+    made = torch.empty((probs.shape[0], *shape), dtype=torch.float32)
+    rows = max(1, 2_000_000 // (shape[1] * shape[2]))
+    for first in range(0, shape[0], rows):
+        last = min(first + rows, shape[0])
+        ranges = np.arange(first, last), np.arange(shape[1]), np.arange(shape[2])
+        voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1)
+        sources = torch.from_numpy((voxels @ back[:3, :3].T + back[:3, 3]).astype(np.float32))
+        slab = F.grid_sample(
+            probs.float()[None],
+            unit_coordinates(sources, probs.shape[1:])[None],
+            padding_mode="border",
+            align_corners=True,
+        )[0]
+        made[:, first:last] = slab / slab.sum(dim=0, keepdim=True).clamp_min(1e-6)
+    return made

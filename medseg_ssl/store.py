@@ -1,0 +1,117 @@
+"""Preprocessed arrays on disk: made once, memory-mapped ever after."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import DataError
+from medseg_ssl.cases import VolumeCase, stem
+from medseg_ssl.preprocess import (
+    Recipe,
+    Volume,
+    foreground_voxels,
+    preprocess,
+    preprocess_label,
+)
+
+VERSION = 1
+"""Counts up when the same settings would make other arrays, so that no old cache is read."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Preprocessed arrays on disk, made when first asked for, then memory-mapped.
+
+    An array's name is a digest of the recipe and of path, size and time of its files, so a changed
+    file or setting is never answered with an old array. Arrays appear whole or not at all: two
+    processes may build the same one.
+    """
+
+    folder: Path
+    recipe: Recipe
+
+    def volume(self, images: Sequence[Path]) -> Volume:
+        """The image of a case."""
+        name = self._name(images)
+
+        def make() -> dict[str, np.ndarray]:
+            made = preprocess(images, self.recipe)
+            return {"affine": made.affine, "image": made.image}
+
+        affine = self._array(name, "affine", make)
+        return Volume(image=self._array(name, "image", make), affine=np.array(affine))
+
+    def target(self, case: VolumeCase) -> np.ndarray:
+        """The class indices of a labeled case ``(X, Y, Z)`` uint8."""
+        return self._array(self._label_name(case), "target", lambda: self._labels(case))
+
+    def foreground(self, case: VolumeCase) -> np.ndarray:
+        """Rows ``(class, x, y, z)`` of voxels that are no background, sorted by class."""
+        return self._array(self._label_name(case), "foreground", lambda: self._labels(case))
+
+    def prepare(self, tasks: Iterable[Callable[[], object]]) -> None:
+        """Build what is missing, on several threads.
+
+        Raises:
+            DataError: When a file cannot be used, or the cache cannot be written.
+        """
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            for done in [pool.submit(task) for task in tasks]:
+                done.result()
+
+    def _labels(self, case: VolumeCase) -> dict[str, np.ndarray]:
+        target = preprocess_label(case, self.recipe)
+        return {"target": target, "foreground": foreground_voxels(target)}
+
+    def _label_name(self, case: VolumeCase) -> str:
+        assert case.label is not None
+        return self._name([*case.images, case.label], list(case.values), case.ignore)
+
+    def _name(self, files: Sequence[Path], *more: object) -> str:
+        facts = [VERSION, self.recipe.model_dump(mode="json"), stamps(files), *more]
+        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+        return f"{stem(files[0])}-{digest}"
+
+    def _array(self, name: str, part: str, make: Callable[[], dict[str, np.ndarray]]) -> np.ndarray:
+        path = self.folder / f"{name}.{part}.npy"
+        if not path.exists():
+            for each, array in make().items():
+                write_whole(self.folder / f"{name}.{each}.npy", array)
+        return np.asanyarray(np.load(path, mmap_mode="r"))
+
+
+def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """What tells a file from its earlier self without reading it."""
+    resolved = [path.expanduser().resolve() for path in files]
+    return [(str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in resolved]
+
+
+def write_whole(path: Path, array: np.ndarray) -> None:
+    """Save ``array`` as ``path``, which appears whole or not at all.
+
+    Raises:
+        DataError: When the disk is full or may not be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.save(file, array)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        remedy = "Free some space" if error.errno == errno.ENOSPC else "Make it writable"
+        raise DataError(
+            f"the cache {path.parent} cannot be written ({error.strerror}). {remedy}, or set "
+            "domain.cache to another folder."
+        ) from error
