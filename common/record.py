@@ -1,0 +1,152 @@
+"""What an evaluation leaves in the run folder: cases.csv, summary.csv and evaluation.json.
+
+A report is made from these files alone, so it can be made again without the data.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from common.errors import RunError
+
+CASES = ("case", "group", "split", "metric", "class", "value")
+SUMMARY = ("metric", "class", "value", "low", "high", "median", "q1", "q3", "n")
+TEXT = {"case": str, "group": str, "split": str, "metric": str, "class": str}
+
+
+class Part(BaseModel):
+    """A piece of evaluation.json. What is not a finite number is written as null."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Look(Part):
+    """A class, and how it is drawn."""
+
+    name: str
+    color: tuple[int, int, int]  # RGB, 0..255
+
+
+class Picture(Part):
+    """One figure of one case."""
+
+    path: str  # relative to the run folder
+    case: str
+    rank: str  # "worst", "median", "best"; "only" of a single case
+    score: float | None  # the headline metric of this case
+
+
+class Quality(Part):
+    """Pixels of pseudo-labels by predicted class, summed over cases."""
+
+    name: str  # the filter in words
+    predicted: tuple[float, ...]  # pixels whose truth is known
+    kept: tuple[float, ...]  # their trust
+    right: tuple[float, ...]  # the trust of those that are right
+
+
+class PseudoLabels(Part):
+    """How good the pseudo-labels are, by a truth that training never saw."""
+
+    cases: tuple[str, ...]
+    unlabeled: int  # how many cases the split holds
+    seed: int  # of the choice of cases
+    quality: Quality  # under the filter of the run
+    thresholds: tuple[Quality, ...]  # had it been a confidence of this height
+
+
+class Evaluation(Part):
+    """All that cases.csv and summary.csv do not say."""
+
+    split: str
+    headline: tuple[str, str]  # (metric, class)
+    scores: dict[str, float | None]  # case -> its headline metric; None where not defined
+    groups: int
+    unmeasured: tuple[str, ...]  # cases without truth: predicted only
+    classes: tuple[Look, ...]
+    data: tuple[tuple[str, str], ...]
+    rules: tuple[str, ...]
+    warnings: tuple[str, ...]
+    splits: dict[str, tuple[str, ...]]  # split -> case names
+    pictures: tuple[Picture, ...]
+    pseudo_labels: PseudoLabels | None  # None where no hidden truth exists, or nobody asked
+    draws: int  # of the bootstrap
+    seed: int  # of the bootstrap
+    seconds: float  # that the evaluation took
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``path`` completely or not at all.
+
+    Raises:
+        RunError: When it cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8", newline="")
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"'{path}' could not be written: {error}. Make room on the disk, or make the folder "
+            "writable, and evaluate again."
+        ) from error
+
+
+def read_cases(path: Path) -> pd.DataFrame:
+    """The rows of a cases.csv; none where there is no file.
+
+    Raises:
+        RunError: When the file holds something else.
+    """
+    return _read(path, CASES)
+
+
+def read_summary(path: Path) -> pd.DataFrame:
+    """The rows of a summary.csv; none where there is no file.
+
+    Raises:
+        RunError: When the file holds something else.
+    """
+    return _read(path, SUMMARY)
+
+
+def read_evaluation(path: Path) -> Evaluation | None:
+    """What an evaluation.json says; None where there is no file.
+
+    Raises:
+        RunError: When the file holds something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        return Evaluation.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"]) or "the file"
+        raise RunError(
+            f"'{path}' is not what an evaluation writes: {where}: {first['msg']}. "
+            "Evaluate the run again."
+        ) from None
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A table whose texts stay text: a case may be named 007 or NA."""
+    if not path.exists():
+        return pd.DataFrame(columns=list(columns))
+    numbers = {name: ["", "nan", "NaN"] for name in columns if name not in TEXT}
+    try:
+        found = pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values=numbers)
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{path}' is not a table: {error}. Evaluate the run again.") from None
+    if tuple(found.columns) != columns:
+        raise RunError(
+            f"'{path}' has the columns {', '.join(map(str, found.columns))}; expected "
+            f"{', '.join(columns)}. Evaluate the run again."
+        )
+    return found
