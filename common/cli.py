@@ -1,0 +1,267 @@
+"""The command line of both adapters: each verb of ``verbs.py``, said aloud.
+
+Nothing heavy is imported before a verb runs, so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from common.errors import DataError, RunError, SegSSLError
+
+if TYPE_CHECKING:
+    from common.adapter import Adapter
+    from common.domain import Findings
+    from common.fit import News
+
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Config = Annotated[Path, typer.Argument(help="A YAML file, as 'init' writes it.")]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="Change one value, such as fit.steps=100. Repeatable.", metavar="KEY=VALUE"
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/hippo.")]
+DataFolder = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder of images and labels, or a CSV manifest.")
+]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Which adapter speaks, and where it lies; imported when first needed."""
+
+    name: str
+    target: str  # "package.module:object"
+
+    def adapter(self) -> Adapter:
+        """The adapter itself."""
+        module, _, name = self.target.partition(":")
+        adapter: Adapter = getattr(importlib.import_module(module), name)
+        return adapter
+
+
+def build(name: str, target: str, about: str) -> Callable[[], None]:
+    """The ``main`` of a console script that speaks for the adapter at ``target``."""
+
+    def main() -> None:
+        app.info.help = about
+        _hush_libraries()
+        try:
+            app(prog_name=name, obj=Command(name, target))
+        except SegSSLError as error:
+            err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+            sys.exit(2)
+        except OSError as error:
+            err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+            err.print("Nothing written so far is lost: mend this, and run the same command again.")
+            sys.exit(2)
+
+    return main
+
+
+@app.command()
+def inspect(context: typer.Context, data: DataFolder) -> None:
+    """Say what is in a folder of data, and what is wrong with it."""
+    findings = _command(context).adapter().inspect(data)
+    _show(findings)
+    if findings.problems:
+        raise DataError.listing(f"'{data}'", findings.problems)
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    data: DataFolder,
+    output: Annotated[Path, typer.Option(help="The YAML file to write.")],
+    labeled: Annotated[
+        str | None,
+        typer.Option(help="How many cases keep their label, or a text file that names them."),
+    ] = None,
+    validation: Annotated[
+        int, typer.Option(help="Annotated cases that choose the checkpoint.")
+    ] = 0,
+    test: Annotated[
+        float, typer.Option(help="Share of the annotated cases kept for the end.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Which cases are drawn.")] = 0,
+) -> None:
+    """Write a complete, commented config, chosen from the data."""
+    from common.adapter import Wish
+
+    command = _command(context)
+    if output.exists():
+        raise RunError(f"'{output}' exists. Give another --output, or remove the file first.")
+    number = int(labeled) if labeled and labeled.isdigit() else None
+    wanted = number if labeled is None or number is not None else Path(labeled)
+    wish = Wish(labeled=wanted, validation=validation, test=test, seed=seed)
+    text = command.adapter().draft(data, wish)
+    output.write_text(text, encoding="utf-8")
+    out.print(f"Wrote [bold]{output}[/]. Look through it, then:\n  {command.name} train {output}")
+
+
+@app.command()
+def check(context: typer.Context, config: Config, overrides: Overrides = []) -> None:  # noqa: B006
+    """Check a config and its data, and take one step without learning from it."""
+    from common import verbs
+
+    command = _command(context)
+    adapter = command.adapter()
+    _show(verbs.check(verbs.load(config, adapter, overrides), adapter))
+    out.print(f"[green]Ready.[/] {command.name} train {config}")
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    config: Config,
+    overrides: Overrides = [],  # noqa: B006
+    output: Annotated[
+        Path | None, typer.Option(help="The run folder; runs/<name of the config> if not given.")
+    ] = None,
+) -> None:
+    """Train, or go on where an earlier call was cut off."""
+    from common import verbs
+
+    command = _command(context)
+    adapter = command.adapter()
+    run = verbs.load(config, adapter, overrides)
+    folder = output or Path("runs") / config.stem
+    with Bar(run.fit.steps) as bar:
+        fitted = verbs.train(run, adapter, folder, watch=bar.tell)
+    if not fitted.finished:
+        out.print(
+            f"Stopped at step {fitted.step} of {run.fit.steps}; nothing is lost. "
+            "Run the same command again to go on."
+        )
+        raise typer.Exit(130)
+    out.print(
+        f"Trained {fitted.step} steps in [bold]{folder}[/]. Now:\n  {command.name} evaluate {folder}"
+    )
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    output: Annotated[Path, typer.Option(help="Where to write the label maps.")],
+) -> None:
+    """Predict label maps, each on the grid of its image."""
+    from common import verbs
+
+    written = verbs.predict(run, _command(context).adapter(), images, output, watch=out.print)
+    out.print(f"Wrote {len(written)} label {'map' if len(written) == 1 else 'maps'}.")
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="test, validation or labeled.")] = "test",
+) -> None:
+    """Measure a trained run on one split, and write cases.csv and report.html."""
+    from common import verbs
+
+    report = verbs.evaluate(run, _command(context).adapter(), split=split, watch=_say_case)
+    out.print(f"The report: [bold]{report}[/]")
+
+
+class Bar:
+    """Training progress: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, steps: int) -> None:
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[news]}"),
+            console=out,
+            disable=not out.is_terminal,
+        )
+        self._task = self._progress.add_task("training", total=steps, news="")
+        self._next_line = 0.0
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def tell(self, news: News) -> None:
+        """Show what the trainer reports."""
+        line = _in_a_line(news)
+        self._progress.update(self._task, completed=news.step, news=line)
+        due = time.monotonic() >= self._next_line or news.step == news.steps
+        if not out.is_terminal and due:
+            out.print(f"step {news.step}/{news.steps}  {line}")
+            self._next_line = time.monotonic() + 10
+
+
+def _in_a_line(news: News) -> str:
+    parts = [f"loss {news.values['loss/total']:.3f}"]
+    if "coverage" in news.values:
+        parts.append(f"coverage {news.values['coverage']:.0%}")
+    minutes, seconds = divmod(round(news.seconds_left), 60)
+    return "  ".join(
+        [*parts, f"{news.images_per_second:.1f} images/s", f"{minutes}:{seconds:02d} left"]
+    )
+
+
+def _say_case(name: str, number: int, total: int) -> None:
+    out.print(f"  {number}/{total}  {escape(name)}")
+
+
+def _show(findings: Findings) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in findings.facts:
+        table.add_row(escape(name), escape(value))
+    out.print(table)
+    for warning in findings.warnings:
+        out.print(f"[yellow]Warning[/]: {escape(warning)}")
+
+
+def _command(context: typer.Context) -> Command:
+    command: Any = context.obj
+    assert isinstance(command, Command)
+    return command
+
+
+def _hush_libraries() -> None:
+    """Let only our own warnings through: those of the libraries are not for the user to mend."""
+    warnings.filterwarnings("ignore")
+    for name in (
+        "lightning",
+        "lightning.fabric",
+        "lightning.pytorch",
+        "torch",
+        "monai",
+        "rasterio",
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    class Speak(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            err.print(f"[yellow]{record.levelname.title()}[/]: {escape(record.getMessage())}")
+
+    logging.getLogger("seg_ssl").handlers = [Speak()]
