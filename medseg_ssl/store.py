@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,13 @@ class Store:
     """Preprocessed arrays on disk, made when first asked for, then memory-mapped.
 
     An array's name is a digest of the recipe and of path, size and time of its files, so a changed
-    file or setting is never answered with an old array. Arrays appear whole or not at all: two
-    processes may build the same one.
+    file or setting is never answered with an old array; a store looks at a file once. Arrays
+    appear whole or not at all: two processes may build the same one.
     """
 
     folder: Path
     recipe: Recipe
+    _names: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def volume(self, images: Sequence[Path]) -> Volume:
         """The image of a case."""
@@ -78,9 +79,12 @@ class Store:
         return self._name([*case.images, case.label], list(case.values), case.ignore)
 
     def _name(self, files: Sequence[Path], *more: object) -> str:
-        facts = [VERSION, self.recipe.model_dump(mode="json"), stamps(files), *more]
-        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-        return f"{stem(files[0])}-{digest}"
+        asked = json.dumps([[str(path) for path in files], *more])
+        if asked not in self._names:
+            facts = [VERSION, self.recipe.model_dump(mode="json"), stamps(files), *more]
+            digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+            self._names[asked] = f"{stem(files[0])}-{digest}"
+        return self._names[asked]
 
     def _array(self, name: str, part: str, make: Callable[[], dict[str, np.ndarray]]) -> np.ndarray:
         path = self.folder / f"{name}.{part}.npy"

@@ -1,0 +1,96 @@
+"""What a YAML file of this adapter may say under ``domain:``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from common.batch import IGNORE
+from common.config import Run
+from common.sampling import BatchSize
+from common.settings import Count, Fraction, Positive, PositiveReal, Settings
+from common.splits import Splits
+from medseg_ssl.augment import StrongView, WeakView
+from medseg_ssl.inference import InferenceSettings
+from medseg_ssl.measures import MeasureSettings
+from medseg_ssl.networks import AnyNetwork, UNet
+from medseg_ssl.preprocess import AnyNormalize, ZScore
+
+CACHE = Path("~/.cache/seg-ssl/medseg")
+"""Where preprocessed volumes and inspections lie, unless ``domain.cache`` says otherwise."""
+
+Level: TypeAlias = Annotated[int, Field(ge=0, le=255)]
+Color: TypeAlias = tuple[Level, Level, Level]
+
+PALETTE: tuple[Color, ...] = (
+    (230, 75, 53),
+    (77, 187, 213),
+    (0, 160, 135),
+    (243, 155, 127),
+    (60, 84, 136),
+    (255, 204, 51),
+    (145, 112, 192),
+    (126, 97, 72),
+)
+"""Colors of the classes after the background, in turn, where none is given."""
+
+
+class ClassSettings(Settings):
+    """One class: what it is called, and which label value stands for it."""
+
+    name: str
+    value: Count
+    color: Color | None = None  # in pictures; absent: the palette decides
+
+
+class MedsegSettings(Settings):
+    """Volumes: where they lie, who trains, and how they are seen."""
+
+    data: Path  # a folder, or a .csv manifest; counted from where the command runs
+    cache: Path = CACHE
+    splits: Splits
+    channels: Annotated[tuple[str, ...], Field(min_length=1)] = ("image",)
+    classes: Annotated[tuple[ClassSettings, ...], Field(min_length=2, max_length=IGNORE)]
+    ignore_value: int | None = None  # label value of voxels that nobody annotated
+    spacing_mm: Literal["median"] | tuple[PositiveReal, PositiveReal, PositiveReal] = "median"
+    normalize: AnyNormalize = ZScore()
+    patch: tuple[Positive, Positive, Positive]  # voxels to the right, the front, the top
+    foreground_share: Fraction = 0.5  # of the labeled patches: centered on a voxel of some class
+    batch: BatchSize = BatchSize()
+    network: AnyNetwork = UNet()
+    weak: WeakView = WeakView()
+    strong: StrongView = StrongView()
+    inference: InferenceSettings = InferenceSettings()
+    measures: MeasureSettings = MeasureSettings()
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        names, values = [c.name for c in self.classes], [c.value for c in self.classes]
+        if len(set(names)) < len(names) or len(set(values)) < len(values):
+            raise ValueError("classes: each needs a name and a value of its own.")
+        if self.ignore_value in values:
+            raise ValueError(
+                f"ignore_value {self.ignore_value} is also the value of a class. Change one."
+            )
+        return self
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The label value of each class."""
+        return tuple(each.value for each in self.classes)
+
+    @property
+    def colors(self) -> tuple[Color, ...]:
+        """The color of each class; black for the background."""
+        return tuple(
+            each.color or ((0, 0, 0) if index == 0 else PALETTE[(index - 1) % len(PALETTE)])
+            for index, each in enumerate(self.classes)
+        )
+
+
+class MedsegRun(Run):
+    """One run on volumes."""
+
+    domain: MedsegSettings
