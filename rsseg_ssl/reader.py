@@ -90,6 +90,8 @@ def read_plain(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Bands of one file as stored, 0 beyond the edge, and which pixels lie inside.
 
+    The type is one that holds all bands, where they differ.
+
     Raises:
         DataError: Naming the file that cannot be read.
     """
@@ -97,7 +99,7 @@ def read_plain(
     rows = slice(max(window.top, 0), min(window.top + window.height, source.height))
     columns = slice(max(window.left, 0), min(window.left + window.width, source.width))
     count = len(indexes) if indexes is not None else source.count
-    values = np.zeros((count, window.height, window.width), dtype=np.dtype(source.dtypes[0]))
+    values = np.zeros((count, window.height, window.width), dtype=np.result_type(*source.dtypes))
     inside = np.zeros((window.height, window.width), dtype=bool)
     if rows.start < rows.stop and columns.start < columns.stop:
         here = _shifted(rows, window.top), _shifted(columns, window.left)
@@ -231,10 +233,10 @@ def _shifted(part: slice, start: int) -> slice:
 
 def _bands_by_file(raster: Raster) -> dict[Path, list[int]]:
     """Which bands to read from which file, in order."""
-    if raster.bands is None:
-        return {path: [*opened(path).indexes] for path in raster.images}
+    count = num_bands(raster.images)
+    every = tuple(band for band in range(1, count + 1) if band != raster.alpha_band)
     chosen: dict[Path, list[int]] = {}
-    for band in raster.bands:
+    for band in raster.bands or every:
         path, index = _band(raster, band)
         chosen.setdefault(path, []).append(index)
     return chosen
