@@ -93,7 +93,7 @@ def check_batch(batch: Batch, num_channels: int, num_classes: int) -> None:
                 f"{name}.image holds NaN or infinite values: the domain must replace them and "
                 "mark the pixels as not valid."
             )
-    found = set(batch.labeled.target.unique().tolist())
+    found = set(torch.unique(batch.labeled.target).tolist())
     strange = sorted(c for c in found if not 0 <= c < num_classes and c != IGNORE)
     if strange:
         raise ShapeError(

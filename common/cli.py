@@ -152,9 +152,8 @@ def train(
             "Run the same command again to go on."
         )
         raise typer.Exit(130)
-    out.print(
-        f"Trained {fitted.step} steps in [bold]{folder}[/]. Now:\n  {command.name} evaluate {folder}"
-    )
+    out.print(f"Trained {fitted.step} steps in [bold]{folder}[/]. Now:")
+    out.print(f"  {command.name} evaluate {folder}")
 
 
 @app.command()

@@ -18,7 +18,7 @@ def record_environment(folder: Path, accelerator: str) -> None:
     record = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": _device(accelerator),
+        "device": device(accelerator),
         "threads": torch.get_num_threads(),
         "commit": _commit(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
@@ -27,7 +27,8 @@ def record_environment(folder: Path, accelerator: str) -> None:
     (folder / "environment.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _device(accelerator: str) -> str:
+def device(accelerator: str) -> str:
+    """The name of the device that computes."""
     if accelerator != "cpu" and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return platform.processor() or platform.machine()

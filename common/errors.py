@@ -35,7 +35,7 @@ class DataError(SegSSLError, ValueError):
     """A case, scene or label on disk is not usable."""
 
 
-class GridMismatch(DataError):
+class GridMismatch(DataError):  # noqa: N818 (the word of the field)
     """Image and label do not share a grid."""
 
 

@@ -269,9 +269,9 @@ def _validated(
     validation = company.validate(learner.nets.predictor)
     if journal is not None:
         journal.write(state["step"], validation.values)
-    better = validation.score > state["best"]
-    state["best"] = max(validation.score, state["best"])
-    return better
+    best: float = state["best"]
+    state["best"] = max(validation.score, best)
+    return validation.score > best
 
 
 def _save(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:

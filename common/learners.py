@@ -97,11 +97,9 @@ class SoftVote(nn.Module):
 
 
 def together(network: nn.Module, *images: Image) -> tuple[Logits, ...]:
-    """The logits of several batches of images in one forward pass, so with one set of
-    batch-norm statistics.
-    """
+    """The logits of several batches in one forward pass: one set of batch-norm statistics."""
     logits: Logits = network(torch.cat(images))
-    return logits.split([image.shape[0] for image in images])
+    return torch.split(logits, [image.shape[0] for image in images])
 
 
 @torch.no_grad()

@@ -12,19 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
 
-from common import config
+from common import config, report
+from common import evaluate as evaluation
 from common.adapter import Adapter
 from common.batch import check_batch
 from common.config import Run
-from common.domain import Domain, Findings
+from common.domain import Domain, Findings, Split
 from common.environment import record_environment
 from common.errors import ConfigError, DataError, RunError
-from common.evaluate import validation
 from common.fit import Company, Fitted, Learner, News, fit, launch
+from common.hidden_truth import Watch
 
 
 def load(path: Path, adapter: Adapter, overrides: Sequence[str] = ()) -> Run:
@@ -80,7 +82,9 @@ def train(
             fabric,
             seed=run.seed,
             folder=folder,
-            company=Company(validate=validation(domain), watch=watch, should_stop=should_stop),
+            company=Company(
+                validate=evaluation.validation(domain), watch=watch, should_stop=should_stop
+            ),
         )
 
 
@@ -125,6 +129,38 @@ def predict(
             written.append(domain.write(domain.predict(network, case), case, output))
         watch(written[-1])
     return written
+
+
+def evaluate(
+    folder: Path,
+    adapter: Adapter,
+    *,
+    split: str = "test",
+    watch: Watch = lambda what, done, total: None,
+) -> Path:
+    """Measure the best checkpoint of a run on one split, and write its report.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        ConfigError: When there is no such split.
+        DataError: When the split has no annotated case.
+    """
+    domain, network = trained(folder, adapter)
+    if split not in get_args(Split):
+        raise ConfigError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
+    run = load(folder / "run.yaml", adapter)
+    evaluation.evaluate(
+        domain,
+        network,
+        split=cast(Split, split),
+        folder=folder,
+        filter=run.method.filter if run.method.needs_unlabeled else None,
+        watch=watch,
+        seed=run.seed,
+    )
+    return report.write_report(folder)
 
 
 def new_learner(run: Run, domain: Domain) -> Learner:
@@ -175,8 +211,9 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
         asked.append(number)
         signal.signal(number, before[number])
 
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, note) for kind in kinds}
+    before: dict[int, Any] = {
+        kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield lambda: bool(asked)
     finally:

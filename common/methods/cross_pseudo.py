@@ -54,10 +54,12 @@ class CrossPseudo(Method):
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image)
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 
-        cross = sum(
-            pseudo_supervised(self.unlabeled_loss, views[learner][1], cut.pseudo(pseudos[teacher]))
+        taught = [cut.pseudo(pseudo) for pseudo in pseudos]
+        lessons = [
+            pseudo_supervised(self.unlabeled_loss, views[learner][1], taught[teacher])
             for teacher, learner in permutations(range(self.num_peers), 2)
-        ) / (self.num_peers - 1)
+        ]
+        cross = torch.stack(lessons).sum() / (self.num_peers - 1)
         weight = self.unlabeled_weight * sigmoid_ramp(progress, self.ramp_until)
         return Outcome(
             losses={

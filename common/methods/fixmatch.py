@@ -19,8 +19,10 @@ from common.settings import Fraction, NonNegative
 
 
 class FixMatch(Method):
-    """Teach the strong view what the weak view is sure of [1], per pixel; with ``mix``, on
-    images cut from two [2]; with ``teacher_decay``, let the student's average be sure [3].
+    """Teach the strong view what the weak view is sure of [1], per pixel.
+
+    With ``mix``, on images cut from two [2]; with ``teacher_decay``, the student's average is
+    the one to be sure [3].
 
     Networks: 1, or 2 with a teacher, of which 1 learns. Forward passes per step: 1 on the weak
     view without gradient (the teacher in evaluation mode; the student, where it labels for

@@ -19,8 +19,9 @@ from common.settings import Fraction, NonNegative
 
 
 class MeanTeacher(Method):
-    """Draw the student's probabilities towards those of its own average [1]; with ``mix``,
-    on images cut from two [2].
+    """Draw the student's probabilities towards those of its own average [1].
+
+    With ``mix``, on images cut from two [2].
 
     Networks: 2, of which 1 learns. Forward passes per step: 1 of the teacher on the weak view,
     without gradient and in evaluation mode; 1 of the student on labeled and strong together.

@@ -1,0 +1,1 @@
+"""What is claimed, as commands that print it."""

@@ -1,0 +1,137 @@
+"""Train and test several arms of a comparison, and print those that finished.
+
+An arm is a config with a few values changed; its seed decides the first weights and the order of
+the data. Every finished arm is a row of ``benchmarks/results/<name>.csv``, so a benchmark goes on
+where it was cut off: inside an arm, too, since runs resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import date
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from common import environment, verbs
+from common.adapter import Adapter
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("SEG_SSL_DATA", ROOT.parent / "shared" / "data"))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing to compare."""
+
+    name: str
+    config: Path
+    overrides: tuple[str, ...] = ()  # "{seed}" stands for the seed, where draws differ by it
+
+    def overrides_of(self, seed: int) -> list[str]:
+        """What this arm changes in its config, for one seed."""
+        return [each.replace("{seed}", str(seed)) for each in self.overrides]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms that differ in nothing but what their names say."""
+
+    name: str
+    adapter: Adapter
+    arms: Sequence[Arm]
+    headline: tuple[str, str]
+    seeds: Sequence[int] = (0, 1, 2)
+
+    @property
+    def results(self) -> Path:
+        """Where the finished arms are written down."""
+        return ROOT / "benchmarks" / "results" / f"{self.name}.csv"
+
+
+def main(comparison: Comparison) -> None:
+    """Run what is missing and print the table; with ``--print``, print only."""
+    parser = argparse.ArgumentParser(description=f"Comparison '{comparison.name}'.")
+    parser.add_argument("--print", action="store_true", help="print the finished arms, run none")
+    parser.add_argument("--processes", type=int, default=2, help="arms trained at once")
+    parser.add_argument("--arms", nargs="*", help="only these")
+    parser.add_argument("--seeds", nargs="*", type=int, help="only these")
+    wanted = parser.parse_args()
+    if not wanted.print:
+        arms = [arm for arm in comparison.arms if not wanted.arms or arm.name in wanted.arms]
+        seeds = wanted.seeds if wanted.seeds is not None else comparison.seeds
+        run_missing(comparison, arms, seeds, processes=wanted.processes)
+    print(as_table(comparison))
+
+
+def run_missing(
+    comparison: Comparison, arms: Sequence[Arm], seeds: Sequence[int], *, processes: int
+) -> None:
+    """Train and test every arm and seed that has no row yet, seed by seed."""
+    done = finished(comparison)
+    known = set(zip(done["arm"], done["seed"], strict=True))
+    missing = [(arm, seed) for seed, arm in product(seeds, arms) if (arm.name, seed) not in known]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(run_arm, comparison, arm, seed) for arm, seed in missing]
+        for future in as_completed(futures):
+            done = pd.concat([finished(comparison), future.result()], ignore_index=True)
+            comparison.results.parent.mkdir(exist_ok=True)
+            done.to_csv(comparison.results, index=False, float_format="%.5f")
+            print(done.tail(1).to_string(index=False, header=False), flush=True)
+
+
+def run_arm(comparison: Comparison, arm: Arm, seed: int) -> pd.DataFrame:
+    """One arm with one seed, trained to its last step and tested."""
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    folder = ROOT / "benchmarks" / "runs" / comparison.name / f"{arm.name}-{seed}"
+    run = verbs.load(arm.config, comparison.adapter, [*arm.overrides_of(seed), f"seed={seed}"])
+    fitted = verbs.train(run, comparison.adapter, folder)
+    if not fitted.finished:
+        raise SystemExit(f"{arm.name}, seed {seed}: stopped at step {fitted.step}")
+    verbs.evaluate(folder, comparison.adapter, split="test")
+    summary = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
+    values = summary.set_index(["metric", summary["class"].fillna("")])["value"]
+    shown = {" ".join(key).strip(): value for key, value in values.items() if key[0] in KEPT}
+    row = {"arm": arm.name, "seed": seed, "steps": run.fit.steps, **shown}
+    row |= {"minutes": (time.monotonic() - began) / 60, "date": date.today().isoformat()}
+    return pd.DataFrame([row | {"device": environment.device(run.fit.accelerator)}])
+
+
+KEPT = ("dice", "hd95_mm", "nsd", "miou", "iou", "fwiou", "pixel_accuracy", "kappa")
+
+
+def finished(comparison: Comparison) -> pd.DataFrame:
+    """The arms that ran to their end."""
+    if not comparison.results.exists():
+        return pd.DataFrame({"arm": [], "seed": []})
+    return pd.read_csv(comparison.results)
+
+
+def as_table(comparison: Comparison) -> str:
+    """The finished arms as Markdown: mean and standard deviation over seeds, and each seed."""
+    done, column = finished(comparison), " ".join(comparison.headline).strip()
+    lines = [
+        f"| arm | {column}, mean ± sd | seeds | each seed | minutes |",
+        "|---|---|---|---|---|",
+    ]
+    for arm in comparison.arms:
+        rows = done[done["arm"] == arm.name].sort_values("seed")
+        if rows.empty:
+            lines.append(f"| {arm.name} | not run | 0 | | |")
+            continue
+        values = rows[column]
+        spread = f" ± {values.std():.3f}" if len(values) > 1 else ""
+        each = " ".join(f"{value:.3f}" for value in values)
+        minutes = rows["minutes"].mean()
+        mean = f"{values.mean():.3f}{spread}"
+        lines.append(f"| {arm.name} | {mean} | {len(values)} | {each} | {minutes:.1f} |")
+    return "\n".join(lines)
