@@ -1,0 +1,193 @@
+"""How good a predicted volume is: overlap, distances in mm, volumes in ml."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import pandas as pd
+from monai.metrics import (
+    compute_average_surface_distance,
+    compute_hausdorff_distance,
+    compute_surface_dice,
+)
+from torch import Tensor
+
+from common.batch import IGNORE, ClassVolume, Grid
+from common.domain import Measure
+from common.errors import ShapeError
+from common.settings import NonNegative, Settings
+
+HEADLINE = ("dice", "mean")
+AVERAGED = ("dice", "iou", "nsd", "hd95_mm", "assd_mm")
+"""Metrics that also have a value for the whole case: the mean over its classes."""
+COUNTED = ("missed", "spurious", "absent")
+"""Metrics of 0 or 1 that are added over the cases."""
+
+RULES = (
+    "Every case is measured on the grid of its own file, each class against all others; "
+    "the background class is left out.",
+    "Voxels that nobody annotated are left out: there, prediction and truth both count as "
+    "background.",
+    "Dice is twice the common volume over the sum of both volumes; IoU is the common volume over "
+    "the joint volume.",
+    "Precision is the share of the predicted volume that is right; recall is the share of the true "
+    "volume that was found.",
+    "HD95 is the larger of the two 95th percentiles of the distances, in mm, from the surface "
+    "voxels of the prediction to those of the truth and back; lower is better.",
+    "ASSD is the mean of all these distances, both directions pooled, in mm; lower is better.",
+    "NSD is the share of both surfaces, by area, that lies within the tolerance of the other "
+    "surface (subvoxel surface elements).",
+    "Volumes are voxel counts times the voxel volume, in ml; the error is predicted minus true, "
+    "and its percentage is of the true volume.",
+    "A missed class is in the truth and not in the prediction; a spurious class is in the "
+    "prediction and not in the truth. Both score 0 in Dice, IoU, NSD, precision and recall, and "
+    "the diagonal of the volume in HD95 and ASSD; no case is dropped. A spurious class has no "
+    "percentage of a volume that is not there.",
+    "A class that neither holds is absent from the case: the case does not enter the means of that "
+    "class, and is counted. All other cases do.",
+    "'mean' is, for each case, the mean over the foreground classes that are not absent.",
+    "Over the cases, values are averaged; missed, spurious and absent are counted.",
+)
+
+
+class MeasureSettings(Settings):
+    """What is left to choose in the metrics."""
+
+    nsd_tolerance_mm: NonNegative = 1.0  # surfaces closer than this agree
+
+
+def rules(settings: MeasureSettings) -> tuple[str, ...]:
+    """How each metric is defined, and what happens at its edges: one sentence or two each."""
+    return (*RULES, f"The tolerance of NSD is {settings.nsd_tolerance_mm:g} mm.")
+
+
+def measure_volume(
+    predicted: ClassVolume,
+    truth: Grid,
+    *,
+    spacing_mm: tuple[float, float, float],
+    classes: Sequence[str],
+    settings: MeasureSettings,
+) -> list[Measure]:
+    """All metrics of one case, class by class; :data:`RULES` says what each means.
+
+    Args:
+        predicted: Class probabilities ``(K, X, Y, Z)``; the most probable class counts.
+        truth: Class indices ``(X, Y, Z)``, IGNORE where nobody looked.
+        spacing_mm: Distance between neighboring voxels along X, Y and Z.
+        classes: Names; the first is the background.
+        settings: The tolerance of NSD.
+
+    Returns:
+        NaN only where a metric does not apply: no such class in prediction and truth, or a
+        percentage of no volume.
+
+    Raises:
+        ShapeError: When prediction and truth do not share a grid.
+    """
+    if predicted.shape[1:] != truth.shape:
+        raise ShapeError(
+            f"prediction {tuple(predicted.shape[1:])} and truth {tuple(truth.shape)} must share a "
+            "grid: measure on the grid of the label file."
+        )
+    nobody = truth == IGNORE
+    labels = predicted.argmax(0).masked_fill(nobody, 0)
+    truth = truth.masked_fill(nobody, 0)
+    of_class = {
+        name: _measure_class(labels == index, truth == index, spacing_mm, settings)
+        for index, name in enumerate(classes)
+        if index > 0
+    }
+    every = [
+        Measure(metric, name, value)
+        for name, values in of_class.items()
+        for metric, value in values.items()
+    ]
+    means = [
+        Measure(metric, "mean", _mean([values[metric] for values in of_class.values()]))
+        for metric in AVERAGED
+    ]
+    return [*means, *every]
+
+
+def summarize(table: pd.DataFrame) -> pd.Series:
+    """From cases to the data set: means over the cases a value applies to, counts of the rest.
+
+    Args:
+        table: One row per case, one column per ``(metric, class)``.
+
+    Returns:
+        One value per ``(metric, class)``, in the order of the columns; NaN where it applies to
+        no case.
+    """
+    counted = table.columns.get_level_values(0).isin(COUNTED)
+    summary = table.mean()
+    summary[counted] = table.loc[:, counted].sum()
+    return summary
+
+
+def _measure_class(
+    predicted: Tensor,
+    truth: Tensor,
+    spacing_mm: tuple[float, float, float],
+    settings: MeasureSettings,
+) -> dict[str, float]:
+    """Metrics of one class from two boolean volumes."""
+    common = int((predicted & truth).sum())
+    found, there = int(predicted.sum()), int(truth.sum())
+    absent = not found and not there
+    one_sided = not absent and not (found and there)
+    if found and there:
+        distances = _surfaces(predicted, truth, spacing_mm, settings.nsd_tolerance_mm)
+    else:
+        sides = (n * mm for n, mm in zip(truth.shape, spacing_mm, strict=True))
+        diagonal_mm = math.nan if absent else math.hypot(*sides)
+        nsd = math.nan if absent else 0.0
+        distances = {"nsd": nsd, "hd95_mm": diagonal_mm, "assd_mm": diagonal_mm}
+    ml = math.prod(spacing_mm) / 1000
+    return {
+        "dice": math.nan if absent else 2 * common / (found + there),
+        "iou": math.nan if absent else common / (found + there - common),
+        **distances,
+        "precision": math.nan if absent else common / max(found, 1),
+        "recall": math.nan if absent else common / max(there, 1),
+        "volume_ml": found * ml,
+        "volume_truth_ml": there * ml,
+        "volume_error_ml": (found - there) * ml,
+        "volume_error_percent": 100 * (found - there) / there if there else math.nan,
+        "missed": float(one_sided and not found),
+        "spurious": float(one_sided and not there),
+        "absent": float(absent),
+    }
+
+
+def _surfaces(
+    predicted: Tensor, truth: Tensor, spacing_mm: tuple[float, float, float], tolerance_mm: float
+) -> dict[str, float]:
+    """Distances between two surfaces that both exist."""
+    box = _bounding_box(predicted | truth)
+    one, other = (mask[box][None, None] for mask in (predicted, truth))
+    pair = {"y_pred": one.float(), "y": other.float(), "include_background": True}
+    with warnings.catch_warnings():  # MONAI 1.6 warns of an argument that it passes to itself
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy")
+        nsd = compute_surface_dice(
+            **pair, class_thresholds=[tolerance_mm], spacing=spacing_mm, use_subvoxels=True
+        )
+        hd95_mm = compute_hausdorff_distance(**pair, percentile=95, spacing=spacing_mm)
+        assd_mm = compute_average_surface_distance(**pair, symmetric=True, spacing=spacing_mm)
+    return {"nsd": nsd.item(), "hd95_mm": hd95_mm.item(), "assd_mm": assd_mm.item()}
+
+
+def _bounding_box(mask: Tensor) -> tuple[slice, ...]:
+    """The smallest box around all that is True: large volumes are mostly not."""
+    axes = range(mask.ndim)
+    shadows = (mask.sum([other for other in axes if other != axis]).nonzero() for axis in axes)
+    return tuple(slice(int(shadow[0]), int(shadow[-1]) + 1) for shadow in shadows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean of what is no NaN; NaN when nothing is left."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
