@@ -69,7 +69,7 @@ class TwoStream(Dataset[Batch]):
         loader = DataLoader(
             self,
             batch_size=None,
-            sampler=itertools.count(first_step),  # type: ignore[arg-type]
+            sampler=itertools.count(first_step),
             num_workers=self.size.workers,
             prefetch_factor=4 if self.size.workers else None,
         )

@@ -7,6 +7,7 @@ cases.csv  summary.csv  predictions/  figures/  report.html
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from common.environment import record_environment
 from common.errors import ConfigError, DataError, RunError
 from common.fit import Company, Fitted, Learner, News, fit, launch
 from common.hidden_truth import Watch
+
+logger = logging.getLogger("seg_ssl")
 
 
 def load(path: Path, adapter: Adapter, overrides: Sequence[str] = ()) -> Run:
@@ -66,6 +69,8 @@ def train(
     findings = adapter.check(run)
     if findings.problems:
         raise DataError.listing("the data of this run", findings.problems)
+    for warning in findings.warnings:
+        logger.warning(warning)
     run = adapter.resolve(run)
     _claim(folder, run, adapter)
     domain = adapter.open(run)
@@ -174,8 +179,8 @@ def _first_step(domain: Domain, learner: Learner, run: Run) -> None:
     check_batch(batch, domain.task.channels, len(domain.task.classes))
     if run.method.needs_unlabeled and not batch.unlabeled.image.shape[0]:
         raise ConfigError(
-            f"method.name {run.method.name!r} learns from unlabeled images, but "  # type: ignore[attr-defined]
-            "domain.batch.unlabeled is 0. Set it to 2 or more, or use method.name=supervised."
+            "domain.batch.unlabeled is 0, or no case is unlabeled, but this method learns from "
+            "unlabeled images. Set it to 2 or more, or use --set method.name=supervised."
         )
     with torch.no_grad():
         learner.eval()(batch, 0.0)
