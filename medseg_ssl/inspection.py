@@ -71,12 +71,16 @@ def inspect(data: Path) -> Findings:
         found = survey(data)
     except DataError as error:
         return Findings(problems=[str(error)])
+    return Findings(facts=facts(found), warnings=found.warnings, problems=problems_of(found))
+
+
+def problems_of(found: Survey) -> list[str]:
+    """All problems that show without a config."""
     values = {value for _, value in found.catalog.classes}
-    problems = found.problems
-    if values:
-        declared = _declared(values, found.catalog.ignore)
-        problems += _strange_values(found.looks, declared, "dataset.json")
-    return Findings(facts=facts(found), warnings=found.warnings, problems=problems)
+    if not values:
+        return found.problems
+    declared = _declared(values, found.catalog.ignore)
+    return [*found.problems, *_strange_values(found.looks, declared, "dataset.json")]
 
 
 def check(run: MedsegRun) -> Findings:

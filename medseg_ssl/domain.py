@@ -1,0 +1,273 @@
+"""Volumes, behind the two doors of ``common``: a domain to train on, an adapter to command."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from common.adapter import Wish
+from common.batch import Batch, ClassVolume, Image
+from common.config import Run
+from common.domain import Findings, Measure, ReportText, Split, Task
+from common.errors import DataError
+from common.sampling import TwoStream
+from common.splits import SPLITS, names_of
+from medseg_ssl import batches, inspection, measures
+from medseg_ssl.cases import VolumeCase, is_nifti, read_array, stem
+from medseg_ssl.draft import draft
+from medseg_ssl.export import write_labels
+from medseg_ssl.figures import draw_volume
+from medseg_ssl.inference import predict_volume
+from medseg_ssl.layouts import CHANNEL, read_catalog
+from medseg_ssl.look import look, look_at
+from medseg_ssl.preprocess import Recipe, Volume, preprocess, restore
+from medseg_ssl.settings import MedsegRun, MedsegSettings
+from medseg_ssl.store import Store
+
+
+class Volumes:
+    """NIfTI volumes as ``settings`` describe them; a :class:`common.domain.Domain`."""
+
+    def __init__(self, settings: MedsegSettings) -> None:
+        assert settings.spacing_mm != "median", "resolve the run first"
+        self.settings = settings
+        self.recipe = Recipe(spacing_mm=settings.spacing_mm, normalize=settings.normalize)
+        self.store = Store(settings.cache.expanduser(), self.recipe)
+        self.task = Task(
+            channels=len(settings.channels),
+            classes=tuple(each.name for each in settings.classes),
+            colors=settings.colors,
+        )
+        self.headline = measures.HEADLINE
+
+    def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
+        size = self.settings.batch
+        labeled = [*self.cases("labeled")]
+        unlabeled = [case.without_label() for case in self.cases("unlabeled") if size.unlabeled > 0]
+        self.store.prepare(
+            [
+                *(functools.partial(self.store.volume, case.images) for case in labeled),
+                *(functools.partial(self.store.target, case) for case in labeled),
+                *(functools.partial(self.store.volume, volume.images) for volume in unlabeled),
+            ]
+        )
+        cutting = batches.Cutting(
+            patch=self.settings.patch,
+            channels=self.task.channels,
+            weak=self.settings.weak,
+            foreground_share=self.settings.foreground_share,
+        )
+        return TwoStream(
+            batches.LabeledPool(self.store, labeled, cutting),
+            batches.UnlabeledPool(self.store, unlabeled, cutting),
+            size=size if unlabeled else size.model_copy(update={"unlabeled": 0}),
+            seed=seed,
+        ).from_step(first_step)
+
+    def strong(self, image: Image) -> Image:
+        return self.settings.strong(image)
+
+    def new_network(self) -> nn.Module:
+        return self.settings.network.build(self.task.channels, len(self.task.classes))
+
+    def cases(self, split: Split) -> Iterator[VolumeCase]:
+        """Cases of one split, in the order of their names in the settings.
+
+        Raises:
+            DataError: When the data no longer holds one of them.
+        """
+        by_name = self._by_name
+        for name in names_of(self.settings.splits, split):
+            if name not in by_name:
+                raise DataError(
+                    f"{self.settings.data} no longer holds case '{name}' of splits.{split}. "
+                    "Restore it, or start a new run."
+                )
+            yield by_name[name]
+
+    def find(self, paths: Sequence[Path]) -> list[VolumeCase]:
+        cases, problems = _found(paths, self.task.channels)
+        problems += [problem for case in cases for problem in self._unfit(case)]
+        if problems:
+            raise DataError.listing("what to predict", problems)
+        return [replace(case, values=self.settings.values) for case in cases]
+
+    def predict(self, network: nn.Module, case: VolumeCase) -> ClassVolume:
+        volume = self._volume(case)
+        probs = predict_volume(
+            network,
+            torch.from_numpy(np.array(volume.image)),
+            patch=self.settings.patch,
+            classes=len(self.task.classes),
+            settings=self.settings.inference,
+        )
+        return restore(probs, volume.affine, case.geometry)
+
+    def measure(self, predicted: ClassVolume, case: VolumeCase) -> list[Measure]:
+        truth = case.truth
+        if truth is None:
+            raise DataError(f"case '{case.id}' has no label, so nothing can be measured on it.")
+        return measures.measure_volume(
+            predicted,
+            truth,
+            spacing_mm=case.geometry.spacing_mm,
+            classes=self.task.classes,
+            settings=self.settings.measures,
+        )
+
+    def summarize(self, table: pd.DataFrame) -> pd.Series:
+        return measures.summarize(table)
+
+    def write(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
+        labels = predicted.argmax(dim=0).numpy()
+        path = folder / f"{_file_name(case.id)}.nii.gz"
+        return write_labels(labels, case, path, names=self.task.classes)
+
+    def figure(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
+        image = read_array(case.images[0])
+        truth = case.truth
+        return draw_volume(
+            image.reshape(*image.shape[:3], -1)[..., 0],
+            predicted.argmax(dim=0).numpy(),
+            None if truth is None else truth.numpy(),
+            spacing_mm=case.geometry.spacing_mm,
+            task=self.task,
+            title=case.id,
+            path=folder / f"{_file_name(case.id)}.png",
+        )
+
+    def describe(self) -> ReportText:
+        settings = self.settings
+        splits: dict[str, Sequence[str]] = {
+            split: names_of(settings.splits, split) for split in SPLITS
+        }
+        catalog = read_catalog(settings.data)
+        spacing = " x ".join(f"{mm:g}" for mm in self.recipe.spacing_mm)
+        data = [
+            ("data", f"{settings.data}, {catalog.layout}"),
+            ("channels", ", ".join(settings.channels)),
+            ("classes", ", ".join(f"{each.name} ({each.value})" for each in settings.classes)),
+            ("preprocessing", f"RAS, {spacing} mm, {settings.normalize.name}"),
+            ("patch", " x ".join(str(side) for side in settings.patch)),
+            *((split, f"{len(names)} cases") for split, names in splits.items()),
+        ]
+        return ReportText(
+            data=data,
+            rules=measures.rules(settings.measures),
+            warnings=() if catalog.knows_patients else (inspection.NO_PATIENTS,),
+            splits=splits,
+        )
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, VolumeCase]:
+        values, ignore = self.settings.values, self.settings.ignore_value
+        return {
+            case.id: replace(case, values=values, ignore=ignore)
+            for case in read_catalog(self.settings.data).cases
+        }
+
+    def _volume(self, case: VolumeCase) -> Volume:
+        """From the cache for cases of this run, else straight from the files."""
+        if "_by_name" in self.__dict__ and self._by_name.get(case.id) == case:
+            return self.store.volume(case.images)
+        return preprocess(case.images, self.recipe)
+
+    def _unfit(self, case: VolumeCase) -> list[str]:
+        seen = look(case)
+        if seen.channels and seen.channels != self.task.channels:
+            return [
+                f"case '{case.id}' has {seen.channels} channels, the run was trained on "
+                f"{self.task.channels} ({', '.join(self.settings.channels)}). Give it those."
+            ]
+        return [*seen.problems]
+
+
+class Medseg:
+    """The verbs of ``medseg-ssl``; a :class:`common.adapter.Adapter`."""
+
+    name = "medseg-ssl"
+    schema: type[Run] = MedsegRun
+
+    def inspect(self, folder: Path) -> Findings:
+        return inspection.inspect(folder)
+
+    def draft(self, folder: Path, wish: Wish) -> str:
+        return draft(folder, wish)
+
+    def check(self, run: Run) -> Findings:
+        return inspection.check(_own(run))
+
+    def resolve(self, run: Run) -> Run:
+        settings = _own(run).domain
+        catalog = read_catalog(settings.data)
+        split = inspection.resolve_splits(settings, catalog)
+        if split.problems:
+            raise DataError.listing("the splits of this run", split.problems)
+        changes: dict[str, object] = {
+            "data": settings.data.expanduser().absolute(),
+            "splits": split.splits,
+        }
+        if settings.spacing_mm == "median":
+            names = {*split.names("labeled"), *split.names("unlabeled")}
+            bare = [replace(case, label=None) for case in catalog.cases if case.id in names]
+            changes["spacing_mm"] = inspection.median_spacing_mm(look_at(bare, settings.cache))
+        return run.model_copy(update={"domain": settings.model_copy(update=changes)})
+
+    def open(self, run: Run) -> Volumes:
+        settings = _own(run).domain
+        if not run.method.needs_unlabeled:  # then nobody cuts patches that nobody looks at
+            batch = settings.batch.model_copy(update={"unlabeled": 0})
+            settings = settings.model_copy(update={"batch": batch})
+        return Volumes(settings)
+
+
+def _own(run: Run) -> MedsegRun:
+    assert isinstance(run, MedsegRun)
+    return run
+
+
+def _found(paths: Sequence[Path], channels: int) -> tuple[list[VolumeCase], list[str]]:
+    """Cases in files and folders; one file per channel where the names end in _0000 and so on."""
+    files: list[Path] = []
+    problems = []
+    for path in paths:
+        if path.is_dir():
+            here = sorted(p for p in path.iterdir() if is_nifti(p) and not p.name.startswith("."))
+            files += here
+            if not here:
+                problems.append(f"{path} holds no file ending in .nii or .nii.gz.")
+        elif not path.exists():
+            problems.append(f"{path} does not exist.")
+        elif not is_nifti(path):
+            problems.append(f"{path} is not a NIfTI file: expected a name in .nii or .nii.gz.")
+        else:
+            files.append(path)
+    parts: dict[str, list[Path]] = {}
+    for file in dict.fromkeys(files):
+        match = CHANNEL.match(stem(file))
+        name = match["case"] if match and channels > 1 else stem(file)
+        parts.setdefault(str(file.parent / name), []).append(file)
+    cases = [VolumeCase(Path(key).name, Path(key).name, tuple(own)) for key, own in parts.items()]
+    names = [case.id for case in cases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems += [
+        f"two inputs are called '{name}' and would overwrite each other." for name in twice
+    ]
+    return cases, problems
+
+
+def _file_name(case_id: str) -> str:
+    """A case name that is safe as a file name."""
+    return case_id.replace("/", "_").replace(os.sep, "_")
+
+
+medseg = Medseg()
+"""What the command line calls."""

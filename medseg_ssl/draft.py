@@ -1,0 +1,248 @@
+"""A starter config, chosen from the data: every value with its reason beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.adapter import Wish
+from common.errors import DataError
+from common.splits import Known, Names
+from medseg_ssl.augment import AXES, Axis
+from medseg_ssl.inspection import Survey, median_spacing_mm, problems_of, survey
+from medseg_ssl.lots import Drawn, draw
+
+LEVELS = 3  # how often the default network may halve a patch
+MOST_VOXELS = 96**3  # of a patch: fits a training step of the default network in 8 GB
+THICK = 2.0  # an axis this much coarser than the finest is not halved with it
+
+OPPOSITES: tuple[tuple[Axis, tuple[str, ...]], ...] = (
+    ("left_right", ("left", "right", "l", "r", "lh", "rh")),
+    ("back_front", ("anterior", "posterior", "front", "back")),
+    ("down_up", ("superior", "inferior", "upper", "lower")),
+)
+"""Words in class names that only make sense where an axis is not flipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the data decides."""
+
+    shape: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float]
+    strides: tuple[tuple[int, int, int], ...]
+    patch: tuple[int, int, int]
+    window_hu: tuple[float, float] | None  # None: the images are no CT
+    classes: tuple[tuple[str, int], ...]
+    channels: tuple[str, ...]
+    told_apart: tuple[Axis, ...]  # axes that class names tell apart
+
+
+def draft(data: Path, wish: Wish) -> str:
+    """The text of a complete YAML file, ready to train.
+
+    Raises:
+        DataError: Naming every problem of the data, or a wish that it cannot fulfil.
+    """
+    found = survey(data)
+    problems = problems_of(found)
+    if problems:
+        raise DataError.listing(data, problems)
+    known = [Known(case.id, case.group, case.label is not None) for case in found.catalog.cases]
+    drawn = draw(known, wish, given=found.catalog.splits)
+    plan = _plan(found)
+    parts = (
+        _head(data, found, plan),
+        _splits(drawn, wish, found),
+        _views(plan),
+        _training(plan, drawn),
+    )
+    return "\n".join(parts)
+
+
+def _plan(found: Survey) -> Plan:
+    looks = [look for look in found.looks.values() if look.channels]
+    spacing_mm = median_spacing_mm(looks)
+    extents = [np.array(look.shape) * look.spacing_mm / spacing_mm for look in looks]
+    x, y, z = (float(side) for side in np.median(extents, axis=0))
+    strides = _strides((x, y, z), spacing_mm)
+    classes = found.catalog.classes or _named({v for k in looks for v in k.label_voxels or {}})
+    return Plan(
+        shape=(x, y, z),
+        spacing_mm=spacing_mm,
+        strides=strides,
+        patch=_patch((x, y, z), strides),
+        window_hu=_window(found),
+        classes=classes,
+        channels=found.catalog.channels or _channels(looks[0].channels),
+        told_apart=_told_apart([name for name, _ in classes]),
+    )
+
+
+def _strides(
+    shape: Sequence[float], spacing_mm: Sequence[float]
+) -> tuple[tuple[int, int, int], ...]:
+    """Halve an axis where it is not much coarser than the finest, and long enough."""
+    left, spacing = np.array(shape, dtype=float), np.array(spacing_mm, dtype=float)
+    strides = []
+    for _ in range(LEVELS):
+        fine = (spacing <= THICK * spacing.min()) & (np.ceil(left / 2) >= 4)
+        stride = np.where(fine, 2, 1)
+        strides.append((int(stride[0]), int(stride[1]), int(stride[2])))
+        left, spacing = left / stride, spacing * stride
+    return tuple(strides)
+
+
+def _patch(shape: Sequence[float], strides: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+    """The median shape, up to a multiple of what the network needs, and small enough."""
+    multiple = np.prod(np.array(strides), axis=0)
+    sides = np.maximum(np.ceil(np.array(shape) / multiple), 2) * multiple
+    while sides.prod() > MOST_VOXELS:
+        longest = int(np.argmax(sides * (sides > 2 * multiple)))
+        sides[longest] -= multiple[longest]
+    return int(sides[0]), int(sides[1]), int(sides[2])
+
+
+def _window(found: Survey) -> tuple[float, float] | None:
+    """For CT the range of the labeled tissue; CT is said so, or reaches down to air."""
+    looks = [look for look in found.looks.values() if look.channels]
+    said = any(re.fullmatch(r"ct\b.*", name.lower()) for name in found.catalog.channels)
+    if not said and np.median([look.low for look in looks]) > -500:
+        return None
+    ranges = [look.foreground for look in looks if look.foreground is not None]
+    if not ranges:
+        return -1000.0, 1000.0
+    low, high = np.median(ranges, axis=0)
+    return float(np.floor(low)), float(max(np.ceil(high), np.floor(low) + 1))
+
+
+def _named(values: set[int]) -> tuple[tuple[str, int], ...]:
+    names = {0: "background"}
+    return tuple((names.get(value, f"class_{value}"), value) for value in sorted({0, *values}))
+
+
+def _channels(count: int) -> tuple[str, ...]:
+    return ("image",) if count == 1 else tuple(f"image_{index}" for index in range(count))
+
+
+def _told_apart(classes: Sequence[str]) -> tuple[Axis, ...]:
+    words = {word for name in classes for word in re.split(r"[^a-z]+", name.lower())}
+    return tuple(axis for axis, opposites in OPPOSITES if words & set(opposites))
+
+
+def _head(data: Path, found: Survey, plan: Plan) -> str:
+    classes = "\n".join(
+        f"    - {{name: {_quoted(name)}, value: {value}}}" for name, value in plan.classes
+    )
+    ignore = f"  ignore_value: {found.catalog.ignore}\n" if found.catalog.ignore is not None else ""
+    return f"""\
+# Written from {len(found.catalog.cases)} cases of {data}. Every value may be changed;
+# `medseg-ssl check THIS_FILE` says whether the result still holds together.
+seed: 0  # decides first weights, patches and views
+
+domain:
+  data: {_quoted(str(data))}
+  channels: {_flow(plan.channels)}
+  classes:  # index 0 is the background; a color [r, g, b] may be given to each
+{classes}
+{ignore}"""
+
+
+def _splits(drawn: Drawn, wish: Wish, found: Survey) -> str:
+    patients = (
+        "All cases of one patient are on one side."
+        if found.catalog.knows_patients
+        else "Nothing says which cases are of one patient: see to it that none is on two sides."
+    )
+    rest = _flow(drawn.unlabeled) if drawn.unlabeled != "rest" else "rest"
+    origin = "As the manifest says" if found.catalog.splits else f"Drawn with seed {wish.seed}"
+    return f"""\
+  # {origin}. {patients}
+  splits:
+    labeled: {_names(drawn.labeled)}
+    unlabeled: {rest}  # rest: all cases named nowhere here; their labels are never read
+    validation: {_names(drawn.validation)}  # chooses the best checkpoint; empty: the last is best
+    test: {_names(drawn.test)}  # nothing is ever chosen on these
+"""
+
+
+def _views(plan: Plan) -> str:
+    shape = " x ".join(f"{side:.0f}" for side in plan.shape)
+    flips = [axis for axis in AXES if axis not in plan.told_apart]
+    why = (
+        f"not {' and '.join(plan.told_apart)}: class names tell its ends apart"
+        if plan.told_apart
+        else "no class name tells one end of an axis from the other"
+    )
+    normalize = "{name: zscore}  # MRI has no units: each volume to mean 0 and deviation 1"
+    if plan.window_hu is not None:
+        low, high = plan.window_hu
+        normalize = f"{{name: window, window_hu: [{low:g}, {high:g}]}}  # CT: the labeled tissue"
+    return f"""\
+  spacing_mm: {_flow(plan.spacing_mm)}  # right, front, top: the median
+  normalize: {normalize}
+  patch: {_flow(plan.patch)}  # voxels; the median volume has {shape}
+  foreground_share: 0.5  # of the labeled patches are centered on some class
+  weak:  # geometry, the same for image and label
+    flip_axes: {_flow(flips)}  # {why}
+    affine_share: 0.3
+    rotation_degrees: 10
+    scale: 0.1
+"""
+
+
+def _training(plan: Plan, drawn: Drawn) -> str:
+    strides = ""
+    if any(stride != (2, 2, 2) for stride in plan.strides):
+        listed = ", ".join(_flow(stride) for stride in plan.strides)
+        strides = f"\n    strides: [{listed}]  # thick or few slices are not halved"
+    method = """\
+method:
+  name: fixmatch  # or mean_teacher, cross_pseudo, supervised (the floor that all must beat)
+  teacher_decay: 0.99  # labels come from the running average of the student
+  filter: {name: confidence, threshold: 0.9}  # only voxels this sure teach
+  mix: {name: cutmix}
+"""
+    if not drawn.has_unlabeled:
+        method = "method:\n  name: supervised  # there is no unlabeled case to learn from\n"
+    batch = "{labeled: 2, unlabeled: 2}" if drawn.has_unlabeled else "{labeled: 2, unlabeled: 0}"
+    validate = 250 if drawn.validation else 0
+    return f"""\
+  network:
+    name: unet{strides}
+  batch: {batch}
+
+{method}
+fit:
+  steps: 1500  # more for large volumes: the log shows whether the losses still fall
+  learning_rate: 2.0e-3
+  warm_up: 0.05
+  validate_every: {validate}  # 0: at the end only
+"""
+
+
+def _names(names: Names) -> str:
+    """A list over as many lines as it needs."""
+    text = _flow(names)
+    if len(text) <= 70:
+        return text
+    body = ", ".join(_quoted(name) for name in names)
+    lines = textwrap.wrap(body, 88, break_long_words=False, break_on_hyphens=False)
+    return "[\n" + textwrap.indent("\n".join(lines), " " * 6) + "\n    ]"
+
+
+def _flow(values: Sequence[object]) -> str:
+    return f"[{', '.join(_quoted(v) if isinstance(v, str) else str(v) for v in values)}]"
+
+
+def _quoted(text: str) -> str:
+    """``text`` as YAML reads it back: JSON strings are YAML, too."""
+    plain = re.fullmatch(r"[A-Za-z/][\w./-]*", text, re.ASCII)
+    reserved = text.lower() in ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "rest")
+    return text if plain and not reserved else json.dumps(text, ensure_ascii=False)
