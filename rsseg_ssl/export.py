@@ -1,0 +1,156 @@
+"""Label maps as GeoTIFFs that lie exactly where their scene lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import rasterio
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetWriter
+from torch import Tensor
+
+from common.domain import Task
+from common.errors import DataError
+from rsseg_ssl.cases import Scene
+from rsseg_ssl.reader import Window
+
+ValidOf: TypeAlias = Callable[[Window], NDArray[np.bool_]]
+"""Where a window ``(h, w)`` of the scene holds data."""
+
+OVERVIEW_SIDE = 512  # the coarsest overview is at most this large
+
+
+def write_scene(
+    predicted: Tensor,
+    case: Scene,
+    path: Path,
+    *,
+    valid_of: ValidOf,
+    task: Task,
+    values: Sequence[int],
+) -> Path:
+    """Write the most probable class of each pixel, one row of blocks at a time.
+
+    The file is tiled and compressed, on the grid of the scene, with the mask values of the
+    classes, a color table, class names as tags, overviews where it is large, and nodata where the
+    scene holds none. It appears under its name only when it is complete.
+
+    Args:
+        predicted: Class probabilities ``(K, H, W)``, in memory or on disk.
+        case: The scene.
+        path: The file to write; one that is there is replaced.
+        valid_of: Where a window of the scene holds data.
+        task: Names and colors of the classes.
+        values: What stands for each class in mask files.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        DataError: When it cannot be written.
+    """
+    stored = _stored(values)
+    with _whole(path) as partial:
+        with rasterio.open(partial, "w", **_profile(case, stored)) as target:
+            _label(target, task, values, stored)
+            for window in _rows(*case.grid.shape_yx, rows=target.block_shapes[0][0]):
+                labels = _labels(predicted, window, values, stored)
+                labels[~valid_of(window)] = stored.nodata
+                target.write(labels, 1, window=_as_rasterio(window))
+        _add_overviews(partial, max(case.grid.shape_yx))
+    return path
+
+
+class _Stored(NamedTuple):
+    """How values are kept: a type that holds them all, and a value that none of them has."""
+
+    dtype: str
+    nodata: int
+
+
+def _stored(values: Sequence[int]) -> _Stored:
+    for dtype in ("uint8", "uint16"):
+        highest = int(np.iinfo(dtype).max)
+        if 0 <= min(values) <= max(values) < highest:
+            return _Stored(dtype, highest)
+    return _Stored("int32", int(np.iinfo("int32").min))
+
+
+def _profile(case: Scene, stored: _Stored) -> dict[str, Any]:
+    height, width = case.grid.shape_yx
+    block = 512 if max(height, width) > 256 else 256
+    return {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": 1,
+        "crs": case.grid.crs,
+        "transform": case.grid.transform,
+        "tiled": True,
+        "blockxsize": block,
+        "blockysize": block,
+        "compress": "deflate",
+        "predictor": 2,
+        "bigtiff": "if_safer",
+        **stored._asdict(),
+    }
+
+
+def _label(target: DatasetWriter, task: Task, values: Sequence[int], stored: _Stored) -> None:
+    target.set_band_description(1, "class")
+    names = zip(values, task.classes, strict=True)
+    target.update_tags(1, **{f"class_{value}": name for value, name in names})
+    if stored.dtype == "int32":
+        return  # GeoTIFF has no color tables for it
+    colors = {value: (*color, 255) for value, color in zip(values, task.colors, strict=True)}
+    target.write_colormap(1, {**colors, stored.nodata: (0, 0, 0, 0)})
+
+
+def _labels(
+    predicted: Tensor, window: Window, values: Sequence[int], stored: _Stored
+) -> NDArray[Any]:
+    rows = predicted[:, window.top : window.top + window.height]
+    index = rows.float().argmax(dim=0).cpu().numpy()
+    return np.asarray(np.take(np.asarray(values, dtype=stored.dtype), index))
+
+
+def _rows(height: int, width: int, *, rows: int) -> Iterator[Window]:
+    for top in range(0, height, rows):
+        yield Window(top, 0, min(rows, height - top), width)
+
+
+def _as_rasterio(window: Window) -> rasterio.windows.Window:
+    return rasterio.windows.Window(window.left, window.top, window.width, window.height)
+
+
+def _add_overviews(path: Path, side: int) -> None:
+    """Coarser copies by majority, so that no class appears that is not there."""
+    factors: list[int] = []
+    while side > OVERVIEW_SIDE * 2 ** len(factors):
+        factors.append(2 ** (len(factors) + 1))
+    if side > 2 * OVERVIEW_SIDE:
+        with rasterio.open(path, "r+") as target:
+            target.build_overviews(factors, Resampling.mode)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its place once it is complete, or is removed."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except (RasterioError, OSError) as error:
+        raise DataError(
+            f"'{path}' cannot be written: {error}. Is there room on the disk, and may you write "
+            "into this folder?"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
