@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
@@ -18,37 +18,25 @@ from torch import Tensor
 
 from common.domain import Task
 from common.errors import DataError
-from rsseg_ssl.cases import Scene
+from rsseg_ssl import reader
+from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.reader import Window
-
-ValidOf: TypeAlias = Callable[[Window], NDArray[np.bool_]]
-"""Where a window ``(h, w)`` of the scene holds data."""
 
 OVERVIEW_SIDE = 512  # the coarsest overview is at most this large
 
 
-def write_scene(
-    predicted: Tensor,
-    case: Scene,
-    path: Path,
-    *,
-    valid_of: ValidOf,
-    task: Task,
-    values: Sequence[int],
-) -> Path:
+def write_scene(predicted: Tensor, case: SceneCase, path: Path, *, task: Task) -> Path:
     """Write the most probable class of each pixel, one row of blocks at a time.
 
-    The file is tiled and compressed, on the grid of the scene, with the mask values of the
-    classes, a color table, class names as tags, overviews where it is large, and nodata where the
-    scene holds none. It appears under its name only when it is complete.
+    The file is tiled and compressed, on the grid of the scene, with the mask values of its
+    classes (or 0, 1, 2 ... where it has none), a color table, class names as tags, overviews
+    where it is large, and nodata where the scene holds none. It appears under its name only when it is complete.
 
     Args:
         predicted: Class probabilities ``(K, H, W)``, in memory or on disk.
         case: The scene.
         path: The file to write; one that is there is replaced.
-        valid_of: Where a window of the scene holds data.
         task: Names and colors of the classes.
-        values: What stands for each class in mask files.
 
     Returns:
         ``path``.
@@ -56,13 +44,14 @@ def write_scene(
     Raises:
         DataError: When it cannot be written.
     """
+    values = case.values or tuple(range(len(task.classes)))
     stored = _stored(values)
     with _whole(path) as partial:
         with rasterio.open(partial, "w", **_profile(case, stored)) as target:
             _label(target, task, values, stored)
             for window in _rows(*case.grid.shape_yx, rows=target.block_shapes[0][0]):
                 labels = _labels(predicted, window, values, stored)
-                labels[~valid_of(window)] = stored.nodata
+                labels[~reader.read(case, window)[1]] = stored.nodata
                 target.write(labels, 1, window=_as_rasterio(window))
         _add_overviews(partial, max(case.grid.shape_yx))
     return path
@@ -83,7 +72,7 @@ def _stored(values: Sequence[int]) -> _Stored:
     return _Stored("int32", int(np.iinfo("int32").min))
 
 
-def _profile(case: Scene, stored: _Stored) -> dict[str, Any]:
+def _profile(case: SceneCase, stored: _Stored) -> dict[str, Any]:
     height, width = case.grid.shape_yx
     block = 512 if max(height, width) > 256 else 256
     return {

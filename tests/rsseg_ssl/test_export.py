@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -49,9 +50,7 @@ def scene(folder: Path, pixels: np.ndarray, **profile) -> SceneCase:
 
 def save(label: np.ndarray, case: SceneCase, path: Path, *, task=TASK, values=VALUES) -> Path:
     probs = one_hot(torch.from_numpy(label).long(), len(values)).permute(2, 0, 1).float()
-    return write_scene(
-        probs, case, path, valid_of=lambda w: reader.read(case, w)[1], task=task, values=values
-    )
+    return write_scene(probs, dataclasses.replace(case, values=values), path, task=task)
 
 
 def some_labels(*shape_yx: int) -> np.ndarray:
@@ -166,14 +165,7 @@ def test_coordinates_written_into_pixels_survive_predict_write_and_read(tmp_path
         normalize=lambda raw, valid: raw,
     )
     task = Task(channels=2, classes=tuple("abcdefghi"), colors=((0, 0, 0),) * 9)
-    path = write_scene(
-        probs,
-        case,
-        tmp_path / "map.tif",
-        valid_of=lambda w: reader.read(case, w)[1],
-        task=task,
-        values=range(9),
-    )
+    path = write_scene(probs, case, tmp_path / "map.tif", task=task)
     with rasterio.open(path) as found:
         assert np.array_equal(found.read(1), 3 * (rows // 30) + columns // 50)
         east, north = found.xy(70, 120)
