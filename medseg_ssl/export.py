@@ -1,0 +1,120 @@
+"""A label map where its image lies: the same grid, affine and codes, as a NIfTI file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Extension
+
+from common.errors import DataError, GridMismatch, RunError
+from medseg_ssl.cases import VolumeCase, load_nifti
+
+DTYPES = (np.uint8, np.int16, np.uint16, np.int32)
+"""Voxel types of label maps, the smallest first."""
+COMMENT = 6
+"""The code of a NIfTI header extension that holds plain text."""
+PERSONAL = ("db_name", "aux_file", "intent_name", "data_type")
+"""Free text of a header: scanners and hospitals write names there."""
+
+
+def write_labels(labels: np.ndarray, case: VolumeCase, path: Path, *, names: Sequence[str]) -> Path:
+    """Save ``labels`` with the affine, qform, sform, their codes and units of the case's image.
+
+    What lies in ``path`` is always whole: it is written beside it first. The names of the classes
+    are kept as JSON in a comment extension, and as far as they fit in ``descrip``. Free text and
+    extensions of the image's header are not copied: they may name the patient.
+
+    Args:
+        labels: Class indices ``(X, Y, Z)`` on the grid of the file, in its array order.
+        case: Whose image it is; its ``values`` turn class indices into label values.
+        path: Ends in ``.nii.gz`` or ``.nii``.
+        names: Of the classes, the background first.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        GridMismatch: When ``labels`` and the image differ in shape.
+        DataError: When the image cannot be read, or a class has no label value.
+        RunError: When the file cannot be written.
+    """
+    image = load_nifti(case.images[0])
+    if labels.shape != image.shape[:3]:
+        raise GridMismatch(
+            f"case '{case.id}': label map {labels.shape}, image {image.shape[:3]}. They must share "
+            "one grid: bring the prediction back to the grid of the file before it is written."
+        )
+    values = _values(labels, case)
+    made = type(image)(values, image.affine, _header(image, values.dtype, case, names))
+    with whole(path) as beside:
+        nib.save(made, beside)
+    return path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place to write to that becomes ``path`` at the end: all of a file, or nothing of it.
+
+    Raises:
+        RunError: When the disk is full or the folder cannot be written; ``path`` is as before.
+    """
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield beside
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written ({error.strerror or error}). Free some space, or choose "
+            "another folder."
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _values(labels: np.ndarray, case: VolumeCase) -> np.ndarray:
+    """Class indices to label values, in the smallest type that holds every class."""
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(case.values):
+        raise DataError(
+            f"case '{case.id}': the label map holds classes {labels.min()} to {labels.max()}, but "
+            f"label values are known for {len(case.values)}. Give domain.classes one per class."
+        )
+    low, high = min(case.values), max(case.values)
+    for dtype in DTYPES:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            values: np.ndarray = np.asarray(case.values, dtype=dtype)[labels]
+            return values
+    raise DataError(
+        f"case '{case.id}': label values {low} to {high} do not fit 32 bits. "
+        "Choose smaller values in domain.classes."
+    )
+
+
+def _header(
+    image: nib.Nifti1Image, dtype: np.dtype, case: VolumeCase, names: Sequence[str]
+) -> nib.Nifti1Header:
+    """The image's header, as far as it says where the voxels lie."""
+    header = image.header.copy()
+    header.extensions.clear()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(image.shape[:3])
+    header["pixdim"][4:] = 1
+    header["cal_min"] = header["cal_max"] = header["toffset"] = 0
+    header.set_slope_inter(1, 0)
+    header.set_intent("label")
+    for field in PERSONAL:
+        if field in header:
+            header[field] = b""
+    values = dict(zip(names, case.values, strict=True))
+    text = ", ".join(f"{value} {name}" for name, value in values.items())
+    header["descrip"] = f"seg-ssl: {text}".encode("ascii", "replace")[:79]
+    content = json.dumps({"software": "seg-ssl", "labels": values}, ensure_ascii=False)
+    header.extensions.append(Nifti1Extension(COMMENT, content.encode()))
+    return header
