@@ -82,7 +82,8 @@ def _by_filter(probs: ClassVolume, truth: Grid, filter: Filter) -> dict[str, Pse
     found = {in_words(filter): pseudo_quality(probs, filter(probs[None])[0], truth)}
     for threshold in THRESHOLDS:
         weight = (confidence >= threshold).to(probs.dtype)
-        found[f"at {threshold}"] = pseudo_quality(probs, weight, truth)
+        name = f"at least {threshold:g}" if threshold else "keep all"
+        found[name] = pseudo_quality(probs, weight, truth)
     return found
 
 

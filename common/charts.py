@@ -1,0 +1,193 @@
+"""Where the lines and dots of small charts lie. The report's template draws them as SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+WIDTH, HEIGHT = 480.0, 230.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 30.0
+MOST_POINTS = 300
+"""Longer lines are drawn as the means of this many equal stretches."""
+
+
+class Tick(NamedTuple):
+    """A mark on an axis."""
+
+    at: float  # px
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One quantity."""
+
+    name: str
+    color: int  # index into the palette of the style sheet
+    strokes: Sequence[str]  # SVG points of each unbroken stretch
+    dots: Sequence[tuple[float, float, str]]  # px, px, what to say of it
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A set of lines on shared axes."""
+
+    title: str
+    about: str
+    lines: Sequence[Line]
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    x_label: str = "step"
+    rules: Sequence[Tick] = field(default=())  # horizontal lines worth a name
+    averaged: bool = False
+    width: float = WIDTH
+    height: float = HEIGHT
+    left: float = LEFT
+    right: float = WIDTH - RIGHT
+    top: float = TOP
+    bottom: float = HEIGHT - BOTTOM
+
+
+Points = Sequence[tuple[float, float]]
+
+
+def line_chart(
+    title: str, about: str, series: Sequence[tuple[str, Points]], *, shows: Sequence[float] = ()
+) -> Chart:
+    """Quantities over steps.
+
+    Args:
+        title: Over the chart.
+        about: One sentence below the title.
+        series: Names and ``(step, value)`` in order; NaN breaks a line.
+        shows: Values that the vertical axis shows in any case, such as 0.
+    """
+    short = [(name, _thinned(points)) for name, points in series]
+    x_axis = _Axis.over([x for _, points in short for x, _ in points], LEFT, WIDTH - RIGHT)
+    values = [y for _, points in short for _, y in points]
+    y_axis = _Axis.over([*values, *shows], HEIGHT - BOTTOM, TOP)
+    lines = [
+        _line(name, index, points, x_axis, y_axis) for index, (name, points) in enumerate(short)
+    ]
+    return Chart(
+        title,
+        about,
+        lines,
+        x_axis.ticks(whole=True),
+        y_axis.ticks(),
+        averaged=any(len(points) > MOST_POINTS for _, points in series),
+    )
+
+
+def rank_chart(title: str, about: str, scores: Sequence[tuple[str, float]]) -> Chart:
+    """Every case as a dot, from the lowest to the highest value, and their median."""
+    ranked = sorted(scores, key=lambda each: (each[1], each[0]))
+    values = [value for _, value in ranked]
+    fraction = all(0 <= value <= 1 for value in values)
+    x_axis = _Axis(0.0, len(ranked) + 1.0, LEFT, WIDTH - RIGHT)
+    y_axis = _Axis.over([0.0, 1.0] if fraction else values, HEIGHT - BOTTOM, TOP)
+    dots = [
+        (x_axis.at(rank), y_axis.at(value), f"{case}: {value:.3f}")
+        for rank, (case, value) in enumerate(ranked, start=1)
+    ]
+    middle = float(np.median(values))
+    marks = sorted({1, len(ranked)})
+    return Chart(
+        title,
+        about,
+        [Line("case", 0, (), dots, middle)],
+        [Tick(x_axis.at(mark), str(mark)) for mark in marks],
+        y_axis.ticks(),
+        x_label="cases, from worst to best",
+        rules=[Tick(y_axis.at(middle), f"median {middle:.3f}")],
+    )
+
+
+class Whisker(NamedTuple):
+    """A value with its interval on a scale of 0 to 100."""
+
+    low: float
+    value: float
+    high: float
+
+
+def whisker(low: float, value: float, high: float, *, ends: tuple[float, float]) -> Whisker | None:
+    """Where an interval lies between two ``ends``; None where there is no value."""
+    if not math.isfinite(value):
+        return None
+    low, high = (low if math.isfinite(low) else value), (high if math.isfinite(high) else value)
+    first, last = ends
+    width = (last - first) or 1.0
+    return Whisker(*(_px(100 * (each - first) / width) for each in (low, value, high)))
+
+
+class _Axis(NamedTuple):
+    """From values to px."""
+
+    first: float
+    last: float
+    start: float
+    end: float
+
+    @classmethod
+    def over(cls, values: Sequence[float], start: float, end: float) -> _Axis:
+        known = [value for value in values if math.isfinite(value)] or [0.0]
+        low, high = min(known), max(known)
+        if low == high:
+            low, high = low - 0.5 * (low != 0), high + 0.5
+        return cls(low, high, start, end)
+
+    def at(self, value: float) -> float:
+        share = (value - self.first) / (self.last - self.first)
+        return _px(self.start + share * (self.end - self.start))
+
+    def ticks(self, *, whole: bool = False) -> list[Tick]:
+        """About five round values within the axis."""
+        rough = (self.last - self.first) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * nice for nice in (1, 2, 2.5, 5, 10) if power * nice >= rough * 0.999)
+        step = max(1.0, round(step)) if whole else step
+        digits = max(0, 2 - math.floor(math.log10(step)) - 1) if step < 10 else 0
+        count = math.floor(self.last / step + 1e-9)
+        marks = [k * step for k in range(math.ceil(self.first / step - 1e-9), count + 1)]
+        texts = [f"{mark:,.{digits}f}" for mark in marks]
+        while digits and all(text.endswith("0") for text in texts):
+            digits -= 1
+            texts = [text[:-1].rstrip(".") for text in texts]
+        return [Tick(self.at(mark), text) for mark, text in zip(marks, texts, strict=True)]
+
+
+def _line(name: str, color: int, points: Points, x_axis: _Axis, y_axis: _Axis) -> Line:
+    strokes: list[list[str]] = [[]]
+    for x, y in points:
+        if math.isfinite(y):
+            strokes[-1].append(f"{x_axis.at(x):g},{y_axis.at(y):g}")
+        else:
+            strokes.append([])
+    known = [(x, y) for x, y in points if math.isfinite(y)]
+    dots = [(x_axis.at(x), y_axis.at(y), f"{name}, step {x:g}: {y:.4g}") for x, y in known]
+    return Line(
+        name,
+        color,
+        [" ".join(stroke) for stroke in strokes if len(stroke) > 1],
+        dots if len(dots) <= 25 else (),
+        known[-1][1] if known else math.nan,
+    )
+
+
+def _thinned(points: Points) -> Points:
+    """At most MOST_POINTS means of equal stretches; the last step stays where it is."""
+    if len(points) <= MOST_POINTS:
+        return points
+    array = np.asarray(points, dtype=float)
+    parts = np.array_split(array, MOST_POINTS)
+    return [(float(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
+
+
+def _px(value: float) -> float:
+    return round(value, 1)

@@ -1,0 +1,237 @@
+"""A run folder to report.html: one page that opens offline and tells the whole story."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from common import display
+from common.caveats import caveats
+from common.curves import curves, ranks, read_curves
+from common.display import heading, plural, shown
+from common.errors import RunError
+from common.record import (
+    Evaluation,
+    Look,
+    Quality,
+    read_cases,
+    read_evaluation,
+    read_summary,
+    write_whole,
+)
+from common.tables import case_table, confusion_table, metric_tables, overview
+
+HERE = Path(__file__).parent
+MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``folder/report.html`` from the files in ``folder`` alone.
+
+    Reads evaluation.json, cases.csv and summary.csv, and where they exist run.yaml,
+    environment.json, log.csv and the figures. The same files give the same page.
+
+    Raises:
+        RunError: When the folder holds no evaluation, or a file of it is not readable.
+    """
+    found = read_evaluation(folder / "evaluation.json")
+    if found is None:
+        raise RunError(f"'{folder}' holds no evaluation.json: evaluate the run first.")
+    page = _environment().get_template("report.html.j2").render(_content(folder, found))
+    write_whole(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": display.number,
+        "percent": display.percent,
+        "plural": display.plural,
+    }
+    return environment
+
+
+def _content(folder: Path, found: Evaluation) -> dict[str, object]:
+    """All that the template asks for."""
+    cases = read_cases(folder / "cases.csv")
+    splits = {str(name): part["case"].nunique() for name, part in cases.groupby("split")}
+    cases = cases[cases["split"] == found.split]
+    summary = read_summary(folder / "summary.csv")
+    config = _text(folder / "run.yaml")
+    log = read_curves(folder / "log.csv")
+    return {
+        "name": folder.resolve().name,
+        "found": found,
+        "question": _question(found, config),
+        "headline": _headline(found, summary),
+        "warnings": caveats(found, cases, summary, log),
+        "ranks": ranks(found),
+        "overview": overview(found, summary),
+        "metrics": metric_tables(found, summary),
+        "cases": case_table(found, cases),
+        "confusion": confusion_table(found, cases),
+        "curves": curves(found, log),
+        "validated": any(name.startswith("validation/") for name in log),
+        "pictures": _pictures(folder, found),
+        "pseudo": _pseudo(found),
+        "others": {name: count for name, count in splits.items() if name != found.split},
+        "config": config,
+        "environment": _record(folder / "environment.json"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The number a report opens with."""
+
+    title: str
+    value: str
+    unit: str
+    interval: str
+    better: str
+
+
+def _headline(found: Evaluation, summary: pd.DataFrame) -> Headline:
+    metric, name = found.headline
+    chosen = summary[(summary["metric"] == metric) & (summary["class"] == name)]
+    if chosen.empty:
+        raise RunError(f"summary.csv holds no '{metric}' of '{name}'. Evaluate the run again.")
+    value, low, high = (float(chosen[key].iloc[0]) for key in ("value", "low", "high"))
+    known = shown(metric)
+    return Headline(
+        title=f"{known.name}, {name}" if name else known.name,
+        value=display.number(value, metric),
+        unit=known.unit,
+        interval=display.ends(low, high, metric),
+        better=known.better,
+    )
+
+
+def _question(found: Evaluation, config: str | None) -> str:
+    """What was asked, in one sentence or two."""
+    method, steps = _setting(config, "method", "name"), _setting(config, "fit", "steps")
+    how = f"{method or 'the trained network'} tell {plural(len(found.classes), 'class')} apart"
+    counts = {name: len(cases) for name, cases in found.splits.items()}
+    taught = [f"{counts['labeled']:,} labeled"] if counts.get("labeled") else []
+    if counts.get("unlabeled") and method != "supervised":
+        taught.append(f"{counts['unlabeled']:,} unlabeled")
+    training = f" after {int(steps):,} steps" if steps and steps.isdigit() else ""
+    training += f" on {' and '.join(taught)} cases" if taught else ""
+    return f"How well does {how}{training}? Judged on {plural(len(found.scores), 'case')}."
+
+
+def _setting(config: str | None, section: str, key: str) -> str | None:
+    """One value of run.yaml as saved: ``key`` directly below ``section``."""
+    pattern = rf"^{section}:\n(?:  .*\n)*?  {key}: (.+)$"
+    match = re.search(pattern, config or "", flags=re.MULTILINE)
+    return match.group(1).strip("'\" ") if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A figure as it stands in the page."""
+
+    source: str | None  # a data URI; None where the file is gone
+    rank: str
+    case: str
+    score: str
+    path: str
+
+
+def _pictures(folder: Path, found: Evaluation) -> list[Shot]:
+    metric, name = found.headline
+    shots = []
+    for picture in found.pictures:
+        path = folder / picture.path
+        media = MEDIA.get(path.suffix.lower())
+        source = None
+        if media and path.is_file():
+            source = f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+        score = f"{heading(metric, name)}: {display.number(picture.score, metric)}"
+        shots.append(Shot(source, picture.rank, picture.case, score, picture.path))
+    return shots
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoRow:
+    """Pseudo-labels of one predicted class."""
+
+    name: str
+    look: Look | None
+    share: float  # of all predicted pixels
+    coverage: float
+    precision: float
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoTable:
+    """Pseudo-labels under one filter: all classes together, then each."""
+
+    name: str
+    rows: Sequence[PseudoRow]
+
+
+def _pseudo(found: Evaluation) -> list[PseudoTable]:
+    """Under the filter of the run first, then under other thresholds; none where not judged."""
+    labels = found.pseudo_labels
+    if labels is None:
+        return []
+    return [_pseudo_table(found, each) for each in (labels.quality, *labels.thresholds)]
+
+
+def _pseudo_table(found: Evaluation, quality: Quality) -> PseudoTable:
+    whole = sum(quality.predicted)
+
+    def row(name: str, look: Look | None, predicted: float, kept: float, right: float) -> PseudoRow:
+        return PseudoRow(
+            name, look, _share(predicted, whole), _share(kept, predicted), _share(right, kept)
+        )
+
+    together = row("all classes", None, whole, sum(quality.kept), sum(quality.right))
+    counts = zip(found.classes, quality.predicted, quality.kept, quality.right, strict=True)
+    return PseudoTable(quality.name, [together, *(row(each[0].name, *each) for each in counts)])
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _text(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"'{path}' cannot be read: {error}.") from None
+
+
+def _record(path: Path) -> list[tuple[str, str]]:
+    """The rows of environment.json, flat."""
+    try:
+        values = json.loads(_text(path) or "{}")
+    except json.JSONDecodeError as error:
+        raise RunError(f"'{path}' is not JSON: {error}. Remove it, or train again.") from None
+    return [*_flat(values, "")]
+
+
+def _flat(values: object, name: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(values, dict):
+        yield name, "not known" if values is None else str(values)
+        return
+    for key, value in values.items():
+        yield from _flat(value, str(key))
