@@ -56,7 +56,7 @@ def case_of(entry: Entry, settings: RssegSettings) -> SceneCase:
         group=entry.id,
         images=entry.images,
         mask=entry.mask,
-        values=tuple(each.value for each in settings.classes),
+        values=settings.values,
         ignore=settings.ignore,
         nodata=None if settings.nodata == "declared" else settings.nodata,
         bands=None if settings.bands == "all" else settings.bands,

@@ -70,7 +70,7 @@ class SceneDataset(GeoDataset):  # type: ignore[misc]
             )
         self.scenes, self.transforms = tuple(scenes), transforms
         self.paths = [str(path) for scene in scenes for path in scene.images]
-        self._own_crs: CRS = grids[0].crs
+        self._own_crs = CRS.from_user_input(grids[0].crs)
         self._boxes = np.array([_outline(grid, self._own_crs) for grid in grids])
         self._res = grids[0].resolution_xy
         always = pd.IntervalIndex.from_arrays(

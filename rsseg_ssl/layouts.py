@@ -85,6 +85,11 @@ def stem(name: str) -> str:
     return path.stem if path.suffix.lower() in RASTERS else name
 
 
+def color_of(index: int) -> tuple[int, int, int]:
+    """The color of a class that has none of its own."""
+    return COLORS[index % len(COLORS)]
+
+
 def _folder(data: Path) -> Layout:
     images, masks = _by_stem(data / "images"), _by_stem(data / "masks")
     problems = _repeated(images, "images") + _repeated(masks, "masks")
@@ -222,7 +227,7 @@ def _classes(
 
 def _color(said: Any, index: int) -> tuple[int, int, int]:  # noqa: ANN401
     if said is None:
-        return COLORS[index % len(COLORS)]
+        return color_of(index)
     red, green, blue = (int(part) for part in said)
     return red, green, blue
 

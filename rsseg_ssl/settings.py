@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -14,10 +14,12 @@ from common.splits import Splits
 from rsseg_ssl.augment import Strong, Weak
 from rsseg_ssl.blocks import AnyBlocks, Touching
 from rsseg_ssl.inference import InferenceSettings
+from rsseg_ssl.layouts import color_of
 from rsseg_ssl.networks import AnyNetwork, ByName
 
-Byte = Annotated[int, Field(ge=0, le=255)]
-Band = Annotated[int, Field(ge=1)]
+Byte: TypeAlias = Annotated[int, Field(ge=0, le=255)]
+Color: TypeAlias = tuple[Byte, Byte, Byte]
+Band: TypeAlias = Annotated[int, Field(ge=1)]
 
 
 class LandClass(Settings):
@@ -25,7 +27,7 @@ class LandClass(Settings):
 
     name: Annotated[str, Field(min_length=1)]
     value: int  # in the mask files
-    color: tuple[Byte, Byte, Byte]
+    color: Color | None = None  # in pictures and color tables; absent: the palette decides
 
 
 class Statistics(Settings):
@@ -35,7 +37,7 @@ class Statistics(Settings):
     std: tuple[PositiveReal, ...]
 
     @model_validator(mode="after")
-    def _one_each(self) -> Statistics:
+    def _one_each(self) -> Self:
         if not self.mean or len(self.mean) != len(self.std):
             raise ValueError(
                 f"one mean and one std per band, got {len(self.mean)} and {len(self.std)}."
@@ -65,7 +67,7 @@ class RssegSettings(Settings):
     inference: InferenceSettings = InferenceSettings()
 
     @model_validator(mode="after")
-    def _distinct(self) -> RssegSettings:
+    def _distinct(self) -> Self:
         for what, values in (
             ("name", [each.name for each in self.classes]),
             ("value", [each.value for each in self.classes]),
@@ -78,6 +80,16 @@ class RssegSettings(Settings):
                 f"mask value {min(both)} is a class and also in domain.ignore. Keep it in one."
             )
         return self
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The mask value of each class."""
+        return tuple(each.value for each in self.classes)
+
+    @property
+    def colors(self) -> tuple[Color, ...]:
+        """The color of each class."""
+        return tuple(each.color or color_of(index) for index, each in enumerate(self.classes))
 
     @property
     def measured(self) -> Statistics:

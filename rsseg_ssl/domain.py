@@ -1,0 +1,278 @@
+"""Scenes, behind the two doors of ``common``: a domain to train on, an adapter to command."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from common.adapter import Wish
+from common.batch import Batch, ClassVolume, Image
+from common.config import Run
+from common.domain import Findings, Measure, ReportText, Split, Task
+from common.errors import DataError
+from common.sampling import TwoStream
+from common.splits import SPLITS, names_of
+from rsseg_ssl import batches, catalog, inspection, layouts, measures, reader, records
+from rsseg_ssl.batches import Cutting, LabeledPool, Memory, UnlabeledPool
+from rsseg_ssl.cases import SceneCase
+from rsseg_ssl.catalog import Catalog, read_catalog, without_truth
+from rsseg_ssl.draft import draft
+from rsseg_ssl.export import write_scene
+from rsseg_ssl.figures import draw_scene
+from rsseg_ssl.inference import predict_scene
+from rsseg_ssl.layouts import Entry
+from rsseg_ssl.settings import RssegRun, RssegSettings, Statistics
+
+
+class Scenes:
+    """GeoTIFF scenes as ``settings`` describe them; a :class:`common.domain.Domain`."""
+
+    def __init__(self, settings: RssegSettings) -> None:
+        self.settings = settings
+        self.task = Task(
+            channels=len(settings.measured.mean),
+            classes=tuple(each.name for each in settings.classes),
+            colors=settings.colors,
+        )
+        self.headline = measures.HEADLINE
+
+    def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
+        unlabeled = [without_truth(case) for case in self.cases("unlabeled")]
+        size = self.settings.batch
+        if not unlabeled:
+            size = size.model_copy(update={"unlabeled": 0})
+        return TwoStream(
+            LabeledPool([*self.cases("labeled")], self._cutting, self._memory),
+            UnlabeledPool(unlabeled, self._cutting, self._memory),
+            size=size,
+            seed=seed,
+        ).from_step(first_step)
+
+    def strong(self, image: Image) -> Image:
+        return self.settings.strong(image)
+
+    def new_network(self) -> nn.Module:
+        return self.settings.network.build(self.task.channels, len(self.task.classes))
+
+    def cases(self, split: Split) -> Iterator[SceneCase]:
+        """Scenes of one split, in the order of their names in the settings.
+
+        Raises:
+            DataError: When the data no longer holds one of them.
+        """
+        names = names_of(self.settings.splits, split)
+        known = self._catalog.cases if names else {}
+        for name in names:
+            if name not in known:
+                raise DataError(
+                    f"'{self.settings.data}' no longer holds scene '{name}' of splits.{split}. "
+                    "Restore it, or start a new run."
+                )
+            yield known[name]
+
+    def find(self, paths: Sequence[Path]) -> list[SceneCase]:
+        entries, problems = _found(paths)
+        cases = [catalog.case_of(entry, self.settings) for entry in entries]
+        problems += [problem for case in cases for problem in self._unfit(case)]
+        if problems:
+            raise DataError.listing("what to predict", problems)
+        return cases
+
+    def predict(self, network: nn.Module, case: SceneCase) -> ClassVolume:
+        return predict_scene(
+            network,
+            functools.partial(reader.read, case),
+            shape_yx=case.grid.shape_yx,
+            tile=self.settings.tile,
+            classes=len(self.task.classes),
+            settings=self.settings.inference,
+            normalize=functools.partial(batches.normalize, statistics=self.settings.measured),
+        )
+
+    def measure(self, predicted: ClassVolume, case: SceneCase) -> list[Measure]:
+        truth = case.truth
+        if truth is None:
+            raise DataError(f"scene '{case.id}' has no mask, so nothing can be measured on it.")
+        return measures.measure_scene(
+            predicted, truth, valid=_valid(case), grid=case.grid, task=self.task
+        )
+
+    def summarize(self, table: pd.DataFrame) -> pd.Series:
+        return measures.summarize(table)
+
+    def write(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
+        return write_scene(predicted, case, folder / f"{_file_name(case.id)}.tif", task=self.task)
+
+    def figure(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
+        return draw_scene(predicted, case, folder / f"{_file_name(case.id)}.png", task=self.task)
+
+    def describe(self) -> ReportText:
+        settings, leaks = self.settings, self._catalog.leaks()
+        splits: dict[str, Sequence[str]] = {
+            split: names_of(settings.splits, split) for split in SPLITS
+        }
+        groups = {case.group for split in SPLITS for case in self._catalog.used(split)}
+        data = [
+            ("data", f"{settings.data}, {self._catalog.layout.kind}"),
+            ("bands", _bands(self._catalog.layout.bands, settings)),
+            ("classes", ", ".join(f"{each.name} ({each.value})" for each in settings.classes)),
+            ("window", f"{settings.tile} x {settings.tile} pixels"),
+            ("spatial blocks", f"{len(groups)} ({settings.blocks.name})"),
+            *((split, f"{len(names)} scenes") for split, names in splits.items()),
+            *inspection.gap_facts(leaks),
+        ]
+        return ReportText(
+            data=data,
+            rules=measures.RULES,
+            warnings=[
+                *self._catalog.layout.warnings,
+                *self._catalog.splits.warnings,
+                *inspection.leak_warnings(leaks),
+            ],
+            splits=splits,
+        )
+
+    @functools.cached_property
+    def _catalog(self) -> Catalog:
+        return read_catalog(self.settings)
+
+    @functools.cached_property
+    def _memory(self) -> Memory:
+        return Memory(self.settings.cache_mb)
+
+    @property
+    def _cutting(self) -> Cutting:
+        settings = self.settings
+        return Cutting(settings.tile, settings.tries, settings.weak, settings.measured)
+
+    def _unfit(self, case: SceneCase) -> list[str]:
+        try:
+            pixels, _ = reader.read(case, reader.Window(0, 0, 1, 1))
+        except DataError as error:
+            return [str(error)]
+        if len(pixels) == self.task.channels:
+            return []
+        return [
+            f"scene '{case.id}' has {len(pixels)} bands, the run was trained on "
+            f"{self.task.channels}. Give it those, in the same order."
+        ]
+
+
+class Rsseg:
+    """The verbs of ``rsseg-ssl``; a :class:`common.adapter.Adapter`."""
+
+    name = "rsseg-ssl"
+    schema: type[Run] = RssegRun
+
+    def inspect(self, folder: Path) -> Findings:
+        return inspection.inspect_folder(folder)
+
+    def draft(self, folder: Path, wish: Wish) -> str:
+        return draft(folder, wish)
+
+    def check(self, run: Run) -> Findings:
+        return inspection.check_run(_own(run))
+
+    def resolve(self, run: Run) -> Run:
+        settings = _own(run).domain
+        data = settings.data.expanduser().absolute()
+        found = read_catalog(settings.model_copy(update={"data": data}))
+        problems = [*found.layout.problems, *found.splits.problems]
+        if problems:
+            raise DataError.listing("the data of this run", problems)
+        first = found.used("labeled")[0]
+        changes: dict[str, object] = {
+            "data": data,
+            "splits": found.splits.splits,
+            "bands": _resolved_bands(settings, first),
+        }
+        if settings.statistics == "measure":
+            changes["statistics"] = _measured(found)
+        return run.model_copy(update={"domain": settings.model_copy(update=changes)})
+
+    def open(self, run: Run) -> Scenes:
+        return Scenes(_own(run).domain)
+
+
+def _own(run: Run) -> RssegRun:
+    assert isinstance(run, RssegRun)
+    return run
+
+
+def _measured(found: Catalog) -> Statistics:
+    """Over the valid pixels of all training scenes, labeled or not; of no others."""
+    training = [without_truth(case) for s in ("labeled", "unlabeled") for case in found.used(s)]
+    looked_at = records.image_records(training)
+    problems = [f"scene '{name}': {r.problem}" for name, r in looked_at.items() if r.problem]
+    if len({record.bands for record in looked_at.values() if not record.problem}) > 1:
+        problems.append("training scenes differ in their bands. See the check command.")
+    if problems:
+        raise DataError.listing("the training scenes", problems)
+    statistics = records.statistics(looked_at.values())
+    if statistics is None:
+        raise DataError(
+            "no training scene holds a valid pixel, so bands cannot be normalized. Check "
+            "domain.nodata and domain.alpha_band, or choose other scenes."
+        )
+    return statistics
+
+
+def _resolved_bands(settings: RssegSettings, scene: SceneCase) -> tuple[int, ...]:
+    if settings.bands != "all":
+        return settings.bands
+    every = range(1, reader.num_bands(scene.images) + 1)
+    return tuple(band for band in every if band != settings.alpha_band)
+
+
+def _bands(names: Sequence[str], settings: RssegSettings) -> str:
+    chosen = (
+        settings.bands if settings.bands != "all" else range(1, len(settings.measured.mean) + 1)
+    )
+    return ", ".join(names[b - 1] if 0 < b <= len(names) else str(b) for b in chosen)
+
+
+def _valid(case: SceneCase) -> Tensor:
+    _, valid = reader.read(case, case.whole)
+    return torch.from_numpy(valid)
+
+
+def _found(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+    """Scenes in files, folders, data sets and manifests; never with a mask."""
+    entries: list[Entry] = []
+    problems: list[str] = []
+    for path in paths:
+        if not path.exists():
+            problems.append(f"'{path}' does not exist.")
+        elif path.suffix.lower() == ".csv" or (path / "images").is_dir():
+            layout = layouts.survey(path)
+            problems += layout.problems
+            entries += [Entry(each.id, each.images) for each in layout.entries]
+        else:
+            files = layouts.rasters(path) if path.is_dir() else [path]
+            entries += [Entry(file.stem, (file,)) for file in files]
+            if not files:
+                problems.append(f"'{path}' holds no raster, such as .tif.")
+    return entries, problems + _repeated(entries)
+
+
+def _repeated(entries: Iterable[Entry]) -> list[str]:
+    names = [entry.id for entry in entries]
+    return [
+        f"two inputs are called '{name}' and would overwrite each other. Rename one."
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+
+
+def _file_name(case_id: str) -> str:
+    """A scene's name that is safe as a file name."""
+    return case_id.replace("/", "_").replace(os.sep, "_")
+
+
+rsseg = Rsseg()
+"""What the command line calls."""
