@@ -91,6 +91,7 @@ def run_missing(
 def run_arm(comparison: Comparison, arm: Arm, seed: int) -> pd.DataFrame:
     """One arm with one seed, trained to its last step and tested."""
     torch.set_num_threads(1)
+    os.chdir(ROOT)  # configs name their split files from here
     began = time.monotonic()
     folder = ROOT / "benchmarks" / "runs" / comparison.name / f"{arm.name}-{seed}"
     run = verbs.load(arm.config, comparison.adapter, [*arm.overrides_of(seed), f"seed={seed}"])

@@ -8,6 +8,10 @@ from medseg_ssl.domain import medseg
 
 CONFIGS = ROOT / "configs" / "medseg"
 HERE = (f"domain.data={DATA / 'hippocampus'}",)
+ALL = (
+    f"domain.splits.labeled={CONFIGS / 'splits' / 'hippocampus_labeled_all.txt'}",
+    "domain.splits.unlabeled=[]",
+)
 
 COMPARISON = Comparison(
     name="hippocampus",
@@ -18,7 +22,11 @@ COMPARISON = Comparison(
         Arm("mean_teacher-4", CONFIGS / "mean_teacher.yaml", HERE),
         Arm("fixmatch-4", CONFIGS / "fixmatch.yaml", HERE),
         Arm("cross_pseudo-4", CONFIGS / "cross_pseudo.yaml", HERE),
-        Arm("supervised-all", CONFIGS / "supervised_all.yaml", HERE),
+        Arm(
+            "supervised-all",
+            CONFIGS / "supervised.yaml",
+            (*HERE, *ALL),
+        ),
     ],
 )
 
