@@ -84,7 +84,7 @@ def _organs(where: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Class indices of two ellipsoids that touch."""
     label = np.zeros(where.shape[:3], dtype=np.int64)
     middle = rng.uniform(-0.1, 0.1, 3)
-    radii = rng.uniform(0.24, 0.34, (2, 3))
+    radii = rng.uniform(0.32, 0.44, (2, 3))
     apart = np.array([radii[0, 0] + radii[1, 0], 0, 0]) * 0.9
     label[_ellipsoid(where, middle - apart / 2, radii[0])] = 1
     label[_ellipsoid(where, middle + apart / 2, radii[1]) & (label == 0)] = 2
