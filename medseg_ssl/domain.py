@@ -138,7 +138,7 @@ class Volumes:
             image.reshape(*image.shape[:3], -1)[..., 0],
             predicted.argmax(dim=0).numpy(),
             None if truth is None else truth.numpy(),
-            spacing_mm=case.geometry.spacing_mm,
+            affine=case.geometry.affine,
             task=self.task,
             title=case.id,
             path=folder / f"{_file_name(case.id)}.png",
