@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,9 @@ from nibabel.filebasedimages import ImageFileError
 
 from common.batch import IGNORE, Grid
 from common.errors import DataError, GridMismatch
+
+Corner: TypeAlias = tuple[int, int, int]  # a voxel, by its index along each axis
+Sides: TypeAlias = tuple[int, int, int]  # the size of a box in voxels
 
 SUFFIXES = (".nii.gz", ".nii")
 SAME_VOXELS = 0.05
