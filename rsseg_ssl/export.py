@@ -30,7 +30,8 @@ def write_scene(predicted: Tensor, case: SceneCase, path: Path, *, task: Task) -
 
     The file is tiled and compressed, on the grid of the scene, with the mask values of its
     classes (or 0, 1, 2 ... where it has none), a color table, class names as tags, overviews
-    where it is large, and nodata where the scene holds none. It appears under its name only when it is complete.
+    where it is large, and nodata where the scene holds none. It appears under its name only when
+    it is complete.
 
     Args:
         predicted: Class probabilities ``(K, H, W)``, in memory or on disk.
