@@ -19,6 +19,8 @@ from common.errors import ShapeError
 Image: TypeAlias = Float[Tensor, "B C *S"]
 Logits: TypeAlias = Float[Tensor, "B K *S"]
 Probs: TypeAlias = Float[Tensor, "B K *S"]
+SomeImage: TypeAlias = Float[Tensor, "_ C *S"]  # one of several batches, each of its own size
+SomeLogits: TypeAlias = Float[Tensor, "_ K *S"]
 Labels: TypeAlias = Int[Tensor, "B *S"]
 Weights: TypeAlias = Float[Tensor, "B *S"]
 Mask: TypeAlias = Bool[Tensor, "B *S"]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from common.batch import Image, Logits
+from common.batch import Image, Logits, SomeImage, SomeLogits
 
 
 class Networks(nn.Module):
@@ -96,9 +96,9 @@ class SoftVote(nn.Module):
         return votes.mean(dim=0).clamp_min(1e-12).log()
 
 
-def together(network: nn.Module, *images: Image) -> tuple[Logits, ...]:
+def together(network: nn.Module, *images: SomeImage) -> tuple[SomeLogits, ...]:
     """The logits of several batches in one forward pass: one set of batch-norm statistics."""
-    logits: Logits = network(torch.cat(images))
+    logits: SomeLogits = network(torch.cat(images))
     return torch.split(logits, [image.shape[0] for image in images])
 
 
