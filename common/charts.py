@@ -56,31 +56,37 @@ class Chart:
 Points = Sequence[tuple[float, float]]
 
 
+class Series(NamedTuple):
+    """A quantity over steps."""
+
+    name: str
+    color: int
+    points: Points  # (step, value) in order; NaN breaks the line
+
+
 def line_chart(
-    title: str, about: str, series: Sequence[tuple[str, Points]], *, shows: Sequence[float] = ()
+    title: str, about: str, series: Sequence[Series], *, shows: Sequence[float] = ()
 ) -> Chart:
     """Quantities over steps.
 
     Args:
         title: Over the chart.
         about: One sentence below the title.
-        series: Names and ``(step, value)`` in order; NaN breaks a line.
+        series: What to draw.
         shows: Values that the vertical axis shows in any case, such as 0.
     """
-    short = [(name, _thinned(points)) for name, points in series]
-    x_axis = _Axis.over([x for _, points in short for x, _ in points], LEFT, WIDTH - RIGHT)
-    values = [y for _, points in short for _, y in points]
+    short = [each._replace(points=_thinned(each.points)) for each in series]
+    steps = [x for each in short for x, _ in each.points]
+    x_axis = _Axis.over([0.0, *steps], LEFT, WIDTH - RIGHT)
+    values = [y for each in short for _, y in each.points]
     y_axis = _Axis.over([*values, *shows], HEIGHT - BOTTOM, TOP)
-    lines = [
-        _line(name, index, points, x_axis, y_axis) for index, (name, points) in enumerate(short)
-    ]
     return Chart(
         title,
         about,
-        lines,
+        [_line(each, x_axis, y_axis) for each in short],
         x_axis.ticks(whole=True),
         y_axis.ticks(),
-        averaged=any(len(points) > MOST_POINTS for _, points in series),
+        averaged=any(len(each.points) > MOST_POINTS for each in series),
     )
 
 
@@ -88,9 +94,8 @@ def rank_chart(title: str, about: str, scores: Sequence[tuple[str, float]]) -> C
     """Every case as a dot, from the lowest to the highest value, and their median."""
     ranked = sorted(scores, key=lambda each: (each[1], each[0]))
     values = [value for _, value in ranked]
-    fraction = all(0 <= value <= 1 for value in values)
     x_axis = _Axis(0.0, len(ranked) + 1.0, LEFT, WIDTH - RIGHT)
-    y_axis = _Axis.over([0.0, 1.0] if fraction else values, HEIGHT - BOTTOM, TOP)
+    y_axis = _Axis.over(_tenths(values), HEIGHT - BOTTOM, TOP)
     dots = [
         (x_axis.at(rank), y_axis.at(value), f"{case}: {value:.3f}")
         for rank, (case, value) in enumerate(ranked, start=1)
@@ -108,12 +113,34 @@ def rank_chart(title: str, about: str, scores: Sequence[tuple[str, float]]) -> C
     )
 
 
+def _tenths(values: Sequence[float]) -> tuple[float, float]:
+    """The range of values; of fractions, widened to the tenths around them."""
+    if not all(0 <= value <= 1 for value in values):
+        return min(values), max(values)
+    return math.floor(10 * min(values)) / 10, math.ceil(10 * max(values)) / 10
+
+
 class Whisker(NamedTuple):
     """A value with its interval on a scale of 0 to 100."""
 
     low: float
     value: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """One quantity of several classes, with intervals, on one scale."""
+
+    rows: Sequence[Whisker | None]
+    ends: tuple[float, float]
+
+
+def forest(intervals: Sequence[tuple[float, float, float]]) -> Forest:
+    """Where ``(low, value, high)`` of each class lie on a scale that just holds them all."""
+    known = [each for row in intervals for each in row if math.isfinite(each)] or [0.0, 1.0]
+    first, last = _tenths(known) if len(known) > 1 else (known[0] - 0.5, known[0] + 0.5)
+    return Forest([whisker(*row, ends=(first, last)) for row in intervals], (first, last))
 
 
 def whisker(low: float, value: float, high: float, *, ends: tuple[float, float]) -> Whisker | None:
@@ -162,7 +189,8 @@ class _Axis(NamedTuple):
         return [Tick(self.at(mark), text) for mark, text in zip(marks, texts, strict=True)]
 
 
-def _line(name: str, color: int, points: Points, x_axis: _Axis, y_axis: _Axis) -> Line:
+def _line(series: Series, x_axis: _Axis, y_axis: _Axis) -> Line:
+    name, color, points = series
     strokes: list[list[str]] = [[]]
     for x, y in points:
         if math.isfinite(y):

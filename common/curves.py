@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.charts import Chart, line_chart, rank_chart
+from common.charts import Chart, Series, line_chart, rank_chart
 from common.display import heading
 from common.journal import read_log
 from common.record import Evaluation
@@ -34,18 +34,18 @@ def ranks(found: Evaluation) -> Chart | None:
 def curves(found: Evaluation, log: Log) -> list[Chart]:
     """Losses, coverage, predicted classes, validation: those that the log knows."""
     classes = [look.name for look in found.classes]
-    kept = [("all classes", log["coverage"])] if "coverage" in log else []
+    kept = [Series("all classes", 0, log["coverage"])] if "coverage" in log else []
     wanted = [
         (
             "Losses",
             "Mean since the point before; the total is what training minimizes.",
-            [(name.removeprefix("loss/"), log[name]) for name in log if name.startswith("loss/")],
+            _starting_with(log, "loss/"),
             [0.0],
         ),
         (
             "Validation",
             "On validation cases; the best point is the network that was evaluated.",
-            [(_quantity(name), log[name]) for name in log if name.startswith("validation/")],
+            _starting_with(log, "validation/"),
             [],
         ),
         (
@@ -68,14 +68,20 @@ def curves(found: Evaluation, log: Log) -> list[Chart]:
     ]
 
 
-def _by_class(
-    log: Log, quantity: str, classes: Sequence[str]
-) -> list[tuple[str, Sequence[tuple[float, float]]]]:
-    named = ((name, log.get(f"{quantity}/{index}")) for index, name in enumerate(classes))
-    return [(name, points) for name, points in named if points]
+def _starting_with(log: Log, prefix: str) -> list[Series]:
+    names = [name for name in log if name.startswith(prefix)]
+    return [
+        Series(_title(name.removeprefix(prefix)), color, log[name])
+        for color, name in enumerate(names)
+    ]
 
 
-def _quantity(name: str) -> str:
-    """``validation/dice/mean`` to ``Dice, mean``."""
-    _, metric, *rest = name.split("/", maxsplit=2)
-    return heading(metric, *rest)
+def _by_class(log: Log, quantity: str, classes: Sequence[str]) -> list[Series]:
+    """One color per class, whatever the quantity."""
+    found = ((index, name, log.get(f"{quantity}/{index}")) for index, name in enumerate(classes))
+    return [Series(name, index + 1, points) for index, name, points in found if points]
+
+
+def _title(quantity: str) -> str:
+    """``dice/mean`` to ``Dice, mean``."""
+    return heading(*quantity.split("/", maxsplit=1))

@@ -26,6 +26,7 @@ UNITS = {
 """Last word of a metric name to the unit behind its numbers."""
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+UNSURE = "No interval: it takes at least two groups in which the number is defined."
 UNDEFINED = "Not defined here: see how each number is defined."
 
 
@@ -109,11 +110,11 @@ def number(value: float | None, metric: str = "") -> str:
     return f"{sign}{size:.3f}" if size < 1000 else f"{sign}{size:,.0f}"
 
 
-def cell(value: float | None, metric: str = "") -> Markup:
-    """A value for a table: NaN is a dash that explains itself."""
+def cell(value: float | None, metric: str = "", *, why: str = UNDEFINED) -> Markup:
+    """A value for a table: NaN is a dash that says ``why``."""
     text = number(value, metric)
     if text == DASH:
-        return Markup('<abbr title="{}">{}</abbr>').format(UNDEFINED, DASH)
+        return Markup('<abbr title="{}">{}</abbr>').format(why, DASH)
     return Markup("{}").format(text)
 
 
@@ -125,10 +126,10 @@ def ends(low: float, high: float, metric: str = "") -> str:
     return f"{number(low, metric)}{to}{number(high, metric)}"
 
 
-def interval(low: float, high: float, metric: str = "") -> Markup:
-    """Both ends of an interval for a table."""
+def interval(low: float, high: float, metric: str = "", *, why: str = UNSURE) -> Markup:
+    """Both ends of an interval for a table; a dash that says ``why`` where there is none."""
     text = ends(low, high, metric)
-    return Markup("{}").format(text) if text else cell(None)
+    return Markup("{}").format(text) if text else cell(None, why=why)
 
 
 def percent(share: float | None) -> str:

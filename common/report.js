@@ -3,7 +3,13 @@
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
   headings.forEach((heading, column) => {
-    heading.querySelector("button").addEventListener("click", () => {
+    const handle = heading.querySelector("span");
+    handle.role = "button";
+    handle.tabIndex = 0;
+    handle.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") handle.click();
+    });
+    handle.addEventListener("click", () => {
       const down = heading.getAttribute("aria-sort") === "ascending";
       headings.forEach((other) => other.removeAttribute("aria-sort"));
       heading.setAttribute("aria-sort", down ? "descending" : "ascending");

@@ -27,7 +27,7 @@ from common.record import (
     read_summary,
     write_whole,
 )
-from common.tables import case_table, confusion_table, metric_tables, overview
+from common.tables import case_table, confusion_table, forest_table, metric_tables, overview
 
 HERE = Path(__file__).parent
 MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
@@ -81,6 +81,7 @@ def _content(folder: Path, found: Evaluation) -> dict[str, object]:
         "headline": _headline(found, summary),
         "warnings": caveats(found, cases, summary, log),
         "ranks": ranks(found),
+        "forest": forest_table(found, summary),
         "overview": overview(found, summary),
         "metrics": metric_tables(found, summary),
         "cases": case_table(found, cases),
@@ -110,7 +111,7 @@ def _headline(found: Evaluation, summary: pd.DataFrame) -> Headline:
     metric, name = found.headline
     chosen = summary[(summary["metric"] == metric) & (summary["class"] == name)]
     if chosen.empty:
-        raise RunError(f"summary.csv holds no '{metric}' of '{name}'. Evaluate the run again.")
+        raise RunError(f"'summary.csv' holds no '{metric}' of '{name}'. Evaluate the run again.")
     value, low, high = (float(chosen[key].iloc[0]) for key in ("value", "low", "high"))
     known = shown(metric)
     return Headline(
@@ -125,7 +126,8 @@ def _headline(found: Evaluation, summary: pd.DataFrame) -> Headline:
 def _question(found: Evaluation, config: str | None) -> str:
     """What was asked, in one sentence or two."""
     method, steps = _setting(config, "method", "name"), _setting(config, "fit", "steps")
-    how = f"{method or 'the trained network'} tell {plural(len(found.classes), 'class')} apart"
+    who = method.replace("_", " ") if method else "the trained network"
+    how = f"{who} tell {plural(len(found.classes), 'class')} apart"
     counts = {name: len(cases) for name, cases in found.splits.items()}
     taught = [f"{counts['labeled']:,} labeled"] if counts.get("labeled") else []
     if counts.get("unlabeled") and method != "supervised":

@@ -10,14 +10,16 @@ from typing import NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from common.charts import Whisker, whisker
+from common.charts import Whisker, forest, whisker
 from common.display import Shown, cell, heading, interval, label, shown
 from common.record import Evaluation, Look
 
 PIXELS = "pixels_as_"
 """Metrics of this prefix count pixels of the class of the row, by predicted class."""
-MOST_COLUMNS = 9
+MOST_COLUMNS = 8
 NUMBERS = ("value", "low", "high", "median", "q1", "q3", "n")
+
+NO_SPREAD = "No spread: a count, a number of the whole set, or a single case."
 
 Pair = tuple[str, str]
 """A metric and a class."""
@@ -53,10 +55,20 @@ class MetricTable:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Classes by metrics, values only."""
+    """Values only: classes by metrics, and metrics of the whole."""
 
     metrics: Sequence[Shown]
     rows: Sequence[tuple[str, Look | None, Sequence[Markup]]]
+    tiles: Sequence[tuple[str, Markup]]  # metrics that speak of no class
+
+
+@dataclass(frozen=True, slots=True)
+class ForestTable:
+    """Classes under one metric, with intervals drawn."""
+
+    metric: Shown
+    rows: Sequence[tuple[str, Look | None, Markup, Whisker | None]]
+    ends: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +112,24 @@ def metric_tables(found: Evaluation, summary: pd.DataFrame) -> list[MetricTable]
 
 
 def overview(found: Evaluation, summary: pd.DataFrame) -> Overview:
-    """What each metric says of each class, at a glance."""
+    """What each metric says of each class, and those that speak of no class, at a glance."""
     numbers = _by_pair(summary)
-    metrics = _metrics(found, [*numbers])
+    own = {look.name for look in found.classes}
+    of_classes = {metric for metric, name in numbers if name in own}
+    inside = [pair for pair in numbers if pair[0] in of_classes]
+    metrics = _metrics(found, inside)
     looks = {look.name: look for look in found.classes}
     rows = []
-    for name in _labels(found, [*numbers]):
+    for name in _labels(found, inside):
         values = [numbers.get((metric, name), {}).get("value") for metric in metrics]
         cells = [cell(value, metric) for value, metric in zip(values, metrics, strict=True)]
         rows.append((label(name), looks.get(name), cells))
-    return Overview([shown(metric) for metric in metrics], rows)
+    tiles = [
+        (heading(*pair), cell(row["value"], pair[0]))
+        for pair, row in numbers.items()
+        if pair[0] not in of_classes
+    ]
+    return Overview([shown(metric) for metric in metrics], rows, tiles)
 
 
 def case_table(found: Evaluation, cases: pd.DataFrame) -> CaseTable:
@@ -160,17 +180,44 @@ def _by_pair(summary: pd.DataFrame) -> dict[Pair, dict[str, float]]:
     }
 
 
+def spotlight(found: Evaluation, pairs: Sequence[Pair]) -> str:
+    """The metric that tells most of a class: the headline's, or the first that classes have."""
+    own = {look.name for look in found.classes}
+    of_classes = dict.fromkeys(metric for metric, name in pairs if name in own)
+    headline = found.headline[0]
+    return headline if headline in of_classes else next(iter(of_classes), headline)
+
+
+def forest_table(found: Evaluation, summary: pd.DataFrame) -> ForestTable:
+    """The spotlight metric of each class with its interval."""
+    numbers = _by_pair(summary)
+    metric = spotlight(found, [*numbers])
+    names = _labels(found, [pair for pair in numbers if pair[0] == metric])
+    rows = [numbers[metric, name] for name in names]
+    drawn = forest([(row["low"], row["value"], row["high"]) for row in rows])
+    looks = {look.name: look for look in found.classes}
+    return ForestTable(
+        shown(metric),
+        [
+            (label(name), looks.get(name), cell(row["value"], metric), at)
+            for name, row, at in zip(names, rows, drawn.rows, strict=True)
+        ],
+        (f"{drawn.ends[0]:.3g}", f"{drawn.ends[1]:.3g}"),
+    )
+
+
 def _class_row(metric: str, name: str, row: dict[str, float], looks: dict[str, Look]) -> ClassRow:
     known = shown(metric)
     drawn = not known.unit and 0 <= row["value"] <= 1
-    spread = row | dict.fromkeys(("median", "q1", "q3"), math.nan) if known.counted else row
+    spreads = row["n"] > 1 and not known.counted
+    spread = row if spreads else row | dict.fromkeys(("median", "q1", "q3"), math.nan)
     return ClassRow(
         label(name),
         looks.get(name),
         cell(row["value"], metric),
         interval(row["low"], row["high"], metric),
-        cell(spread["median"], metric),
-        interval(spread["q1"], spread["q3"], metric),
+        cell(spread["median"], metric, why=NO_SPREAD),
+        interval(spread["q1"], spread["q3"], metric, why=NO_SPREAD),
         int(row["n"]),
         whisker(row["low"], row["value"], row["high"], ends=(0.0, 1.0)) if drawn else None,
     )
@@ -189,14 +236,15 @@ def _labels(found: Evaluation, pairs: Sequence[Pair]) -> list[str]:
 
 
 def _columns(found: Evaluation, pairs: Sequence[Pair]) -> list[Pair]:
-    """The headline metric of each class, then what else speaks of the whole case."""
+    """The spotlight metric of each class, then what else speaks of the whole case."""
     own = [look.name for look in found.classes]
-    measured = {name for _, name in pairs if name in own}
+    several = len({name for _, name in pairs if name in own}) > 1
+    bright, order = spotlight(found, pairs), [metric for metric, _ in pairs]
 
-    def rank(pair: Pair) -> tuple[bool, bool, int]:
+    def rank(pair: Pair) -> tuple[bool, bool, int, int]:
         metric, name = pair
         position = own.index(name) if name in own else -1
-        return metric != found.headline[0], name in own and len(measured) > 1, position
+        return metric != bright, name in own and several, order.index(metric), position
 
     others = sorted((pair for pair in pairs if pair != found.headline), key=rank)
     return others[: MOST_COLUMNS - 1]

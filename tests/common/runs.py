@@ -66,7 +66,11 @@ def medical(folder: Path, count: int = 44, *, names: list[str] | None = None) ->
         folder,
         cases,
         headline=("dice", "mean"),
-        classes=[("background", (0, 0, 0)), *zip(classes, [(230, 60, 60), (60, 120, 230)])],
+        classes=[
+            ("background", (0, 0, 0)),
+            ("anterior", (230, 60, 60)),
+            ("posterior", (60, 120, 230)),
+        ],
         counted=("missed",),
     )
 
@@ -85,7 +89,10 @@ def scenes(folder: Path, count: int = 24, blocks: int = 6) -> Evaluation:
     for i in range(count):
         counts = rng.multinomial(65536, [0.02, 0.55, 0.3, 0.13])
         confusion = np.stack(
-            [rng.multinomial(n, 0.12 / 3 + np.eye(4)[k] * (0.88 - 0.04)) for k, n in enumerate(counts)]
+            [
+                rng.multinomial(n, 0.12 / 3 + np.eye(4)[k] * (0.88 - 0.04))
+                for k, n in enumerate(counts)
+            ]
         )
         diagonal = confusion.diagonal()
         iou = diagonal / (confusion.sum(0) + confusion.sum(1) - diagonal)
@@ -98,7 +105,9 @@ def scenes(folder: Path, count: int = 24, blocks: int = 6) -> Evaluation:
                 ("area_ha", name, confusion[:, k].sum() * 1e-4),
                 ("area_truth_ha", name, confusion[k].sum() * 1e-4),
             ]
-            numbers += [(f"pixels_as_{other}", name, confusion[k, j]) for j, other in enumerate(names)]
+            numbers += [
+                (f"pixels_as_{other}", name, confusion[k, j]) for j, other in enumerate(names)
+            ]
         block = f"block_{i % blocks}"
         rows += [(f"m_3807708_nw_18_1_{i:02d}", block, "test", *number) for number in numbers]
     cases = pd.DataFrame(rows, columns=list(CASES))
