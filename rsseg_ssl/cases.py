@@ -34,7 +34,7 @@ class Grid:
     def bounds_xyxy(self) -> tuple[float, float, float, float]:
         """Least x, least y, greatest x, greatest y, in units of the CRS."""
         height, width = self.shape_yx
-        corners = [self.transform * (column, row) for column in (0, width) for row in (0, height)]
+        corners = [point(self.transform, x, y) for x in (0, width) for y in (0, height)]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
@@ -85,7 +85,10 @@ class Grid:
         x_size, y_size = self.resolution_xy
         shifts = []
         for corner in ((0, 0), (width, 0), (0, height), (width, height)):
-            (x, y), (other_x, other_y) = self.transform * corner, other.transform * corner
+            (x, y), (other_x, other_y) = (
+                point(self.transform, *corner),
+                point(other.transform, *corner),
+            )
             shifts += [abs(x - other_x) / x_size, abs(y - other_y) / y_size]
         return shifts
 
@@ -164,6 +167,12 @@ def read_target(case: SceneCase, window: Window) -> NDArray[np.uint8]:
             "domain.classes or to domain.ignore."
         )
     return target
+
+
+def point(transform: Affine, column: float, row: float) -> tuple[float, float]:
+    """Where a column and a row lie. The library's operator for it is ``*`` or ``@`` by version."""
+    t = transform
+    return t.a * column + t.b * row + t.c, t.d * column + t.e * row + t.f
 
 
 def grid_of(path: Path) -> Grid:

@@ -147,7 +147,9 @@ def _nearest(scene: Scene, xs: NDArray[Any], ys: NDArray[Any], crs: CRS) -> Patc
     if grid.crs != crs:
         flat = rasterio.warp.transform(crs, grid.crs, xs.ravel(), ys.ravel())
         xs, ys = (np.asarray(each).reshape(xs.shape) for each in flat)
-    columns, rows = ~grid.transform * (xs, ys)
+    back = ~grid.transform
+    columns = back.a * xs + back.b * ys + back.c
+    rows = back.d * xs + back.e * ys + back.f
     rows, columns = np.floor(rows).astype(int), np.floor(columns).astype(int)
     top, left = int(rows.min()), int(columns.min())
     window = Window(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)

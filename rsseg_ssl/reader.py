@@ -29,7 +29,7 @@ from common.errors import DataError
 NUM_HANDLES = 128
 """Files that one thread keeps open."""
 
-LOCAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_NUM_THREADS": "1", "GDAL_CACHEMAX": 128}
+LOCAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_NUM_THREADS": "1", "GDAL_CACHEMAX": 64}
 REMOTE = {**LOCAL, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "VSI_CACHE": "TRUE"}
 
 
@@ -72,17 +72,19 @@ def read(raster: Raster, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_
     Raises:
         DataError: Naming the file that cannot be read.
     """
-    pixels: list[NDArray[Any]] = []
+    pixels: dict[tuple[Path, int], NDArray[Any]] = {}
     valid = np.ones((window.height, window.width), dtype=bool)
-    for path, indexes in _bands_by_file(raster).items():
+    bands = _bands(raster)
+    for path in dict.fromkeys(path for path, _ in bands):
+        indexes = [index for file, index in bands if file == path]
         values, inside, holds_data = _read_file(raster, path, indexes, window)
-        pixels.append(values)
+        pixels |= {(path, index): band for index, band in zip(indexes, values, strict=True)}
         valid &= inside & holds_data
     if raster.alpha_band is not None:
         path, index = _band(raster, raster.alpha_band)
         alpha, _ = read_plain(path, window, [index])
         valid &= alpha[0] != 0
-    return np.concatenate(pixels), valid
+    return np.stack([pixels[band] for band in bands]), valid
 
 
 def read_plain(
@@ -116,28 +118,28 @@ def opened(path: Path) -> DatasetReader:
     Raises:
         DataError: When GDAL cannot open it.
     """
-    held = _handles()
-    if path in held:
+    held, stamp = _handles(), _stamp(path)
+    if path in held and held[path].stamp == stamp:
         held.move_to_end(path)
-        return held[path]
+        return held[path].source
     options = REMOTE if str(path).startswith(("/vsi", "http", "s3:")) else LOCAL
     try:
         with rasterio.Env(**options):
-            held[path] = rasterio.open(path, sharing=False)
+            held[path] = _Handle(stamp, rasterio.open(path, sharing=False))
     except (RasterioError, OSError) as error:
         raise DataError(
             f"'{path}' cannot be opened: {error}. Give a raster that GDAL reads, such as GeoTIFF."
         ) from error
-    if len(held) > NUM_HANDLES:
-        held.popitem(last=False)[1].close()
-    return held[path]
+    while len(held) > NUM_HANDLES:
+        held.popitem(last=False)[1].source.close()
+    return held[path].source
 
 
 def forget(path: Path) -> None:
-    """Close ``path``, so that the next read sees a file that was written anew."""
-    source = _handles().pop(path, None)
-    if source is not None:
-        source.close()
+    """Close ``path`` now, so that it can be moved or written over on any system."""
+    handle = _handles().pop(path, None)
+    if handle is not None:
+        handle.source.close()
 
 
 def claims_alpha(source: DatasetReader) -> bool:
@@ -150,24 +152,38 @@ def num_bands(images: tuple[Path, ...]) -> int:
     return sum(opened(path).count for path in images)
 
 
+class _Handle(NamedTuple):
+    stamp: tuple[int, int] | None  # of the file, when it was opened
+    source: DatasetReader
+
+
 class _Held(threading.local):
     """Open files of one thread, least recently used first."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.files: OrderedDict[Path, DatasetReader] = OrderedDict()
-        self.inherited: list[OrderedDict[Path, DatasetReader]] = []
+        self.files: OrderedDict[Path, _Handle] = OrderedDict()
+        self.inherited: list[OrderedDict[Path, _Handle]] = []
 
 
 _HELD = _Held()
 
 
-def _handles() -> OrderedDict[Path, DatasetReader]:
+def _handles() -> OrderedDict[Path, _Handle]:
     if os.getpid() != _HELD.process:
         # Those of the parent stay untouched: closing them here could move its file offsets.
         _HELD.inherited.append(_HELD.files)
         _HELD.process, _HELD.files = os.getpid(), OrderedDict()
     return _HELD.files
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Changes when a file is written anew; None where there is no local file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _read_file(
@@ -231,15 +247,14 @@ def _shifted(part: slice, start: int) -> slice:
     return slice(part.start - start, part.stop - start)
 
 
-def _bands_by_file(raster: Raster) -> dict[Path, list[int]]:
-    """Which bands to read from which file, in order."""
-    count = num_bands(raster.images)
-    every = tuple(band for band in range(1, count + 1) if band != raster.alpha_band)
-    chosen: dict[Path, list[int]] = {}
-    for band in raster.bands or every:
-        path, index = _band(raster, band)
-        chosen.setdefault(path, []).append(index)
-    return chosen
+def _bands(raster: Raster) -> list[tuple[Path, int]]:
+    """The file of each band to read, and its number there, in the order asked for."""
+    if raster.bands is not None:
+        return [_band(raster, band) for band in raster.bands]
+    every = [(path, index) for path in raster.images for index in opened(path).indexes]
+    if raster.alpha_band is not None:
+        every.remove(_band(raster, raster.alpha_band))
+    return every
 
 
 def _band(raster: Raster, band: int) -> tuple[Path, int]:

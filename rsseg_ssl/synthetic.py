@@ -18,7 +18,6 @@ from scipy import ndimage
 
 from common.sampling import generator
 from common.settings import Fraction, NonNegative, Positive, Settings
-from rsseg_ssl import reader
 
 CLASSES = (
     ("field", (222, 203, 148)),
@@ -157,4 +156,3 @@ def _profile(number: int, landscape: Landscape) -> dict[str, Any]:
 def _write(path: Path, pixels: NDArray[Any], profile: dict[str, Any]) -> None:
     with rasterio.open(path, "w", count=len(pixels), **profile) as target:
         target.write(pixels)
-    reader.forget(path)
