@@ -47,6 +47,7 @@ class Volumes:
             colors=settings.colors,
         )
         self.headline = measures.HEADLINE
+        self._cached: set[VolumeCase] = set()  # cases of this run, worth keeping preprocessed
 
     def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
         size = self.settings.batch
@@ -91,6 +92,7 @@ class Volumes:
                     f"{self.settings.data} no longer holds case '{name}' of splits.{split}. "
                     "Restore it, or start a new run."
                 )
+            self._cached.add(by_name[name])
             yield by_name[name]
 
     def find(self, paths: Sequence[Path]) -> list[VolumeCase]:
@@ -176,7 +178,7 @@ class Volumes:
 
     def _volume(self, case: VolumeCase) -> Volume:
         """From the cache for cases of this run, else straight from the files."""
-        if "_by_name" in self.__dict__ and self._by_name.get(case.id) == case:
+        if case in self._cached:
             return self.store.volume(case.images)
         return preprocess(case.images, self.recipe)
 

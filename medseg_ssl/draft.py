@@ -163,12 +163,16 @@ def _splits(drawn: Drawn, wish: Wish, found: Survey) -> str:
     rest = _flow(drawn.unlabeled) if drawn.unlabeled != "rest" else "rest"
     origin = "As the manifest says" if found.catalog.splits else f"Drawn with seed {wish.seed}"
     return f"""\
-  # {origin}. {patients}
+  # {origin}.
+  # {patients}
   splits:
     labeled: {_names(drawn.labeled)}
-    unlabeled: {rest}  # rest: all cases named nowhere here; their labels are never read
-    validation: {_names(drawn.validation)}  # chooses the best checkpoint; empty: the last is best
-    test: {_names(drawn.test)}  # nothing is ever chosen on these
+    # rest: all cases named nowhere here; their labels, if they have any, are never read
+    unlabeled: {rest}
+    # chooses the best checkpoint; empty: the last one is the best
+    validation: {_names(drawn.validation)}
+    # nothing is ever chosen on these
+    test: {_names(drawn.test)}
 """
 
 
@@ -190,7 +194,8 @@ def _views(plan: Plan) -> str:
   patch: {_flow(plan.patch)}  # voxels; the median volume has {shape}
   foreground_share: 0.5  # of the labeled patches are centered on some class
   weak:  # geometry, the same for image and label
-    flip_axes: {_flow(flips)}  # {why}
+    # {why}
+    flip_axes: {_flow(flips)}
     affine_share: 0.3
     rotation_degrees: 10
     scale: 0.1

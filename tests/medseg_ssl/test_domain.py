@@ -267,7 +267,9 @@ def test_a_run_on_the_hippocampus_goes_from_a_draft_to_a_prediction(tmp_path, da
     assert nib.load(written).shape == nib.load(image).shape
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "medseg").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs" / "medseg").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_every_config_checks_out_on_the_hippocampus(tmp_path, data, path, monkeypatch):
     monkeypatch.chdir(ROOT)
     overrides = [f"domain.data={data / 'hippocampus'}", f"domain.cache={tmp_path}"]
