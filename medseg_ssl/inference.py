@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Annotated
@@ -57,23 +58,11 @@ def predict_volume(
     """
     device = device_of(network)
     values = classes * math.prod(image.shape[1:])
-
-    def probabilities(windows: Tensor) -> Tensor:
-        logits = network(windows)
-        expected = (len(windows), classes, *windows.shape[2:])
-        if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
-            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ShapeError(
-                f"the network answered windows of shape {tuple(windows.shape)} with {given}, "
-                f"expected one tensor of logits {expected}: {classes} classes on the same grid."
-            )
-        return logits.float().softmax(dim=1)
-
     blended = sliding_window_inference(
         image.as_subclass(Tensor).float().unsqueeze(0),
         roi_size=patch,
         sw_batch_size=settings.windows_per_batch,
-        predictor=probabilities,
+        predictor=functools.partial(_probabilities, network, classes),
         overlap=settings.overlap,
         mode="gaussian",
         sigma_scale=settings.blend_sigma,
@@ -88,3 +77,16 @@ def device_of(network: nn.Module) -> torch.device:
     """Where the weights of ``network`` lie; the CPU where it has none."""
     tensors = itertools.chain(network.parameters(), network.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def _probabilities(network: nn.Module, classes: int, windows: Tensor) -> Tensor:
+    """What ``network`` makes of a batch of windows, ``(B, K, X, Y, Z)``."""
+    logits: object = network(windows)
+    expected = (len(windows), classes, *windows.shape[2:])
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ShapeError(
+            f"the network answered windows of shape {tuple(windows.shape)} with {given}, "
+            f"expected one tensor of logits {expected}: {classes} classes on the same grid."
+        )
+    return logits.float().softmax(dim=1)
