@@ -201,9 +201,9 @@ def test_scale_bars_have_round_lengths_that_fit(about):
 
 def test_lengths_are_written_in_metres_kilometres_or_pixels():
     where = Grid(CRS.from_epsg(32632), Affine.identity(), (1, 1))
-    assert in_words(50, where) == "50 m"
-    assert in_words(2000, where) == "2 km"
-    assert in_words(50, Grid(None, Affine.identity(), (1, 1))) == "50 pixels"
+    assert in_words(50.0, where) == "50 m"
+    assert in_words(2000.0, where) == "2 km"
+    assert in_words(50.0, Grid(None, Affine.identity(), (1, 1))) == "50 pixels"
 
 
 def test_real_tiles_make_pictures(data, tmp_path):

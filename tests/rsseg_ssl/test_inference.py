@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import resource
 import shutil
@@ -183,7 +184,7 @@ def test_a_disk_without_room_is_found_before_any_window_is_read(monkeypatch):
     assert scene.windows == []
 
 
-def test_a_scene_three_times_as_high_needs_no_more_memory():
+def test_a_scene_four_times_as_high_needs_no_more_memory():
     tile = np.ones((2, 500, 500), np.uint16), np.ones((500, 500), bool)
     seen = []
 
@@ -193,27 +194,28 @@ def test_a_scene_three_times_as_high_needs_no_more_memory():
             return image
 
     highest = []
-    for height in (3000, 9000):
+    for height in (3000, 12_000):
         seen.clear()
         found = predict_scene(
             Cheap(),
             lambda window: tile,
-            shape_yx=(height, 6000),
+            shape_yx=(height, 3000),
             tile=500,
             classes=2,
-            settings=InferenceSettings(memory_mb=100),
+            settings=InferenceSettings(memory_mb=50),
             normalize=as_is,
         )
         assert (found[:, ::100, ::100] == 0.5).all()
         highest.append(max(seen))
-    assert highest[1] - highest[0] < 80  # MiB; the result itself has 206, or 412 as float32
+    assert highest[1] - highest[0] < 60  # MiB; the result itself has 137, or 275 as float32
 
 
 def _unshared_mib() -> float:
     """Memory of this process which is not backed by a file."""
     try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed, but not yet given back
         with Path("/proc/self/status").open() as status:
             line = next(line for line in status if line.startswith("RssAnon"))
         return int(line.split()[1]) / 1024
-    except (OSError, StopIteration):
+    except (OSError, AttributeError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
