@@ -59,7 +59,7 @@ class Overview:
 
     metrics: Sequence[Shown]
     rows: Sequence[tuple[str, Look | None, Sequence[Markup]]]
-    tiles: Sequence[tuple[str, Markup]]  # metrics that speak of no class
+    tiles: Sequence[tuple[str, Markup]]  # beside the headline, what speaks of no class
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def overview(found: Evaluation, summary: pd.DataFrame) -> Overview:
     tiles = [
         (heading(*pair), cell(row["value"], pair[0]))
         for pair, row in numbers.items()
-        if pair[0] not in of_classes
+        if pair[0] not in of_classes and pair != found.headline
     ]
     return Overview([shown(metric) for metric in metrics], rows, tiles)
 
