@@ -11,7 +11,9 @@ from collections.abc import Callable
 from types import FunctionType, UnionType
 from typing import Any
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
+
+_look = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as for mypy
 
 
 def checked(function: FunctionType) -> Callable[..., Any]:
@@ -23,7 +25,7 @@ def checked(function: FunctionType) -> Callable[..., Any]:
     function.__annotations__ = {
         name: _checkable(hint) for name, hint in function.__annotations__.items()
     }
-    return beartype(function)
+    return _look(function)
 
 
 def _checkable(hint: Any) -> Any:
