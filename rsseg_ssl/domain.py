@@ -153,14 +153,15 @@ class Scenes:
 
     def _unfit(self, case: SceneCase) -> list[str]:
         try:
-            pixels, _ = reader.read(case, reader.Window(0, 0, 1, 1))
+            count = reader.num_bands(case.images)
         except DataError as error:
             return [str(error)]
-        if len(pixels) == self.task.channels:
+        needed = case.bands or tuple(range(1, self.task.channels + 1))
+        if max(needed) <= count:
             return []
         return [
-            f"scene '{case.id}' has {len(pixels)} bands, the run was trained on "
-            f"{self.task.channels}. Give it those, in the same order."
+            f"scene '{case.id}' has {count} bands, the run was trained on bands "
+            f"{', '.join(map(str, needed))}. Give it those, in the same order."
         ]
 
 

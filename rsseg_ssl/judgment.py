@@ -22,7 +22,7 @@ def judge(images: Images, masks: Masks, *, tile: int | None = None) -> tuple[lis
         f"scene '{name}': {record.problem}" for name, record in images.items() if record.problem
     ]
     problems += _differing_bands(good) + _mask_problems(masks)
-    warnings = _emptiness(good) + _fills(good)
+    warnings = _emptiness(good) + _copies(good) + _fills(good)
     _judge_places(good, problems, warnings)
     dtypes = {record.dtype for record in good.values()}
     if len(dtypes) > 1:
@@ -108,6 +108,19 @@ def _emptiness(good: Images) -> list[str]:
             "the value as nodata."
         )
     return warnings
+
+
+def _copies(good: Images) -> list[str]:
+    """Scenes that hold the same numbers, so almost surely the same pixels."""
+    alike: dict[object, list[str]] = {}
+    for name, record in good.items():
+        if record.moments.count and record.low != record.high:
+            alike.setdefault((record.shape_yx, record.moments, record.low), []).append(name)
+    return [
+        f"{_scenes(names)} hold the same pixels. Keep one, or see that they are in one split."
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 def _fills(good: Images) -> list[str]:

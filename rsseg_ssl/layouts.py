@@ -99,7 +99,7 @@ def _folder(data: Path) -> Layout:
     warnings = []
     if orphans:
         warnings.append(
-            f"{len(orphans)} masks have no image of the same name and are not used: "
+            f"masks without an image of the same name are not used ({len(orphans)}): "
             f"{', '.join(orphans[:5])}."
         )
     entries = [

@@ -49,29 +49,32 @@ def draw(candidates: Sequence[Candidate], wish: Wish, *, given: Mapping[str, Nam
         fixed["labeled"] = _listed(wish.labeled, candidates)
     block_of = {each.name: each.block for each in candidates}
     taken = {name for names in fixed.values() for name in names}
-    held = {block_of[name] for name in taken if name in block_of}
-    free = [each for each in candidates if each.block not in held]
-
+    free = _outside(candidates, taken, block_of)
     test = fixed.get("test")
     if test is None:
         test = _blocks(free, round(wish.test * len(candidates)), seed=(wish.seed, 0))
-    free = [each for each in free if each.block not in {block_of.get(name) for name in test}]
+    free = _outside(free, test, block_of)
     validation = fixed.get("validation")
     if validation is None:
         validation = _blocks(free, wish.validation, seed=(wish.seed, 1))
-    judged = {block_of.get(name) for name in validation}
-    free = [each for each in free if each.block not in judged]
-    labeled = fixed.get("labeled")
-    if labeled is None:
-        labeled = _showing_every_class(free, wish.seed)
-        labeled = labeled[: wish.labeled] if isinstance(wish.labeled, int) else labeled
-    wanted = wish.labeled if isinstance(wish.labeled, int) else 1
-    if len(labeled) < max(1, wanted):
+    free = _outside(free, validation, block_of)
+    wanted = wish.labeled if isinstance(wish.labeled, int) and "labeled" not in fixed else None
+    labeled = fixed.get("labeled", _showing_every_class(free, wish.seed))[:wanted]
+    if len(labeled) < max(1, wanted or 0):
         raise DataError(
-            f"{max(1, wanted)} labeled scenes were asked for, but after the blocks of test and "
-            f"validation {len(free)} annotated scenes are left. Ask for fewer, or hold out less."
+            f"{max(1, wanted or 0)} labeled scenes were asked for, but after the blocks of test "
+            f"and validation {len(free)} annotated scenes are left. Ask for fewer, or hold out "
+            "less."
         )
     return Drawn(*(tuple(sorted(names)) for names in (labeled, validation, test)))
+
+
+def _outside(
+    candidates: Sequence[Candidate], names: Iterable[str], block_of: Mapping[str, str]
+) -> list[Candidate]:
+    """The candidates of other blocks than those of ``names``."""
+    held = {block_of[name] for name in names if name in block_of}
+    return [each for each in candidates if each.block not in held]
 
 
 def _blocks(candidates: Iterable[Candidate], count: int, *, seed: tuple[int, int]) -> Names:

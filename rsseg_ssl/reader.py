@@ -20,7 +20,7 @@ import numpy as np
 import rasterio
 import rasterio.windows
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
@@ -144,7 +144,7 @@ def forget(path: Path) -> None:
 
 def claims_alpha(source: DatasetReader) -> bool:
     """Whether a band is flagged alpha and therefore claims to hide pixels."""
-    return any(MaskFlags.alpha in flags for flags in source.mask_flag_enums)
+    return ColorInterp.alpha in source.colorinterp
 
 
 def num_bands(images: tuple[Path, ...]) -> int:

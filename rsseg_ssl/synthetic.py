@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
 from scipy import ndimage
 
 from common.sampling import generator
@@ -140,15 +140,14 @@ def _profile(number: int, landscape: Landscape) -> dict[str, Any]:
     extent_m = landscape.side * landscape.resolution_m
     pair, second = divmod(number, 2)
     x, y = CORNER_XY_M
-    corner = x + pair * 4 * extent_m + second * extent_m, y
-    size = landscape.resolution_m
+    left, size = x + (4 * pair + second) * extent_m, landscape.resolution_m
     return {
         "driver": "GTiff",
         "height": landscape.side,
         "width": landscape.side,
         "dtype": landscape.dtype,
         "crs": CRS,
-        "transform": from_origin(*corner, size, size),
+        "transform": Affine(size, 0, left, 0, -size, y),
         "compress": "deflate",
     }
 
