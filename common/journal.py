@@ -45,5 +45,5 @@ def read_log(path: Path) -> list[tuple[int, str, float]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
-    return [(int(step), name, float(value)) for step, name, value in rows[1:]]
+        whole = [line for line in file if line.endswith("\n")]
+    return [(int(step), name, float(value)) for step, name, value in csv.reader(whole[1:])]

@@ -29,4 +29,4 @@ class Entropy(Filter):
 def normalized_entropy(probs: Probs) -> Weights:
     """Entropy over classes: 0 for certainty, 1 for a tie."""
     nats = -(probs * probs.clamp_min(1e-12).log()).sum(dim=1)
-    return nats / math.log(probs.shape[1])
+    return (nats / math.log(probs.shape[1])).clamp(0, 1)  # rounding can pass 1
