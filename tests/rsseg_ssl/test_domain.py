@@ -24,7 +24,12 @@ from rsseg_ssl.settings import RssegRun
 from rsseg_ssl.synthetic import Landscape, make_scenes
 from tests.rsseg_ssl.scenes import mosaic, noise, save
 
-SHORT = ["fit.steps=2", "fit.log_every=1", "domain.batch={labeled: 2, unlabeled: 2}"]
+SHORT = [
+    "fit.steps=2",
+    "fit.log_every=1",
+    "domain.batch={labeled: 2, unlabeled: 2}",
+    "domain.network.encoder=tu-mobilenetv3_small_050",
+]
 
 
 def drafted(folder: Path, data: Path, wish: Wish, *overrides: str) -> RssegRun:
