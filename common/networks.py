@@ -28,14 +28,14 @@ class Custom(Settings):
             ConfigError: When ``target`` cannot be imported, called, or is no network.
         """
         module_name, colon, name = self.target.partition(":")
-        if not colon or not name:
+        if not (module_name and colon and name):
             raise ConfigError(
                 f"domain.network.target: expected 'package.module:Name', got {self.target!r}."
             )
         try:
             make = getattr(importlib.import_module(module_name), name)
             network = make(**self.arguments)
-        except (ImportError, AttributeError, TypeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"domain.network.target {self.target!r} with arguments {self.arguments} cannot be "
                 f"made: {error}. It must be importable from where you run the command."

@@ -60,7 +60,7 @@ def low_resolution(image: Image, share: float, *, factor: float) -> Image:
     # The factor decides a shape, so it is drawn on the host: no device to wait for.
     scale = 1 + (factor - 1) * float(torch.rand((), device="cpu"))
     small = [max(2, round(side / scale)) for side in image.shape[2:]]
-    low = F.interpolate(image, size=small, mode="nearest")
+    low = F.interpolate(image, size=small, mode=mode)  # "nearest" would move it by half a pixel
     return chosen(image, F.interpolate(low, size=image.shape[2:], mode=mode), share)
 
 
