@@ -27,6 +27,7 @@ Mask: TypeAlias = Bool[Tensor, "B *S"]
 Scalar: TypeAlias = Float[Tensor, ""]
 Grid: TypeAlias = Int[Tensor, "*S"]  # one label map, without a batch axis
 ClassVolume: TypeAlias = Float[Tensor, "K *S"]  # one probability map, without a batch axis
+ClassMap: TypeAlias = Float[Tensor, "K ..."]  # the same, on a grid of its own
 TrustMap: TypeAlias = Float[Tensor, "*S"]  # one map of weights, without a batch axis
 PerClass: TypeAlias = Float[Tensor, " K"]
 Confusion: TypeAlias = Int[Tensor, "K K"]  # rows: truth, columns: prediction

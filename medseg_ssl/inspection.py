@@ -251,7 +251,7 @@ def _counted(values: Iterable[object]) -> str:
 
 
 def _spread(rows: Sequence[Sequence[float]], form: str) -> str:
-    def written(row: Sequence[float]) -> str:
+    def written(row: Iterable[float]) -> str:
         return " x ".join(form.format(value) for value in row)
 
     table = np.array(rows, dtype=float)

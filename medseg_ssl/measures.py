@@ -14,7 +14,7 @@ from monai.metrics import (
 )
 from torch import Tensor
 
-from common.batch import IGNORE, ClassVolume, Grid
+from common.batch import IGNORE, ClassMap, Grid
 from common.domain import Measure
 from common.errors import ShapeError
 from common.settings import NonNegative, Settings
@@ -64,7 +64,7 @@ def rules(settings: MeasureSettings) -> tuple[str, ...]:
 
 
 def measure_volume(
-    predicted: ClassVolume,
+    predicted: ClassMap,
     truth: Grid,
     *,
     spacing_mm: tuple[float, float, float],

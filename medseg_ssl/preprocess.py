@@ -28,7 +28,7 @@ from monai.transforms import (
 )
 from pydantic import Field
 
-from common.batch import ClassVolume
+from common.batch import ClassMap, ClassVolume
 from common.errors import DataError
 from common.settings import PositiveReal, Settings
 from medseg_ssl.augment import unit_coordinates
@@ -110,7 +110,7 @@ def foreground_voxels(target: np.ndarray) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def restore(probs: ClassVolume, affine: np.ndarray, geometry: Geometry) -> ClassVolume:
+def restore(probs: ClassVolume, affine: np.ndarray, geometry: Geometry) -> ClassMap:
     """Bring probabilities from the preprocessed grid back to the grid of the file.
 
     Where both grids hold the same voxels, in another order at most, no value changes. Elsewhere
@@ -167,7 +167,7 @@ def _normalization(normalize: AnyNormalize) -> Transform:
     return made
 
 
-def _turned(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassVolume | None:
+def _turned(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassMap | None:
     """The same voxels in the order of the file; None where they are not the same."""
     turn = np.rint(back[:3, :3])
     if not np.allclose(back[:3, :3], turn, atol=1e-4):
@@ -185,7 +185,7 @@ def _turned(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassVolume |
     return ordered.flip([1 + axis for axis in mirrored]) if mirrored else ordered
 
 
-def _resampled(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassVolume:
+def _resampled(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassMap:
     """Linear interpolation, slab by slab, so that the coordinates of few voxels are in memory."""
     made = torch.empty((probs.shape[0], *shape), dtype=torch.float32)
     rows = max(1, 2_000_000 // (shape[1] * shape[2]))

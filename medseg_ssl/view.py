@@ -93,7 +93,7 @@ def _center_and_box(
     true = found if truth is None else (truth > 0) & (truth != IGNORE)
     voxels = np.argwhere(true if true.any() else found)
     if not len(voxels):
-        return tuple(shape // 2), tuple(slice(0, side) for side in shape)
+        return tuple((shape // 2).tolist()), tuple(slice(0, side) for side in shape)
     away = ((voxels - voxels.mean(axis=0)) * spacing_mm) ** 2
     center = voxels[away.sum(axis=1).argmin()]
     everything = np.argwhere(true | found)
@@ -101,7 +101,8 @@ def _center_and_box(
     view_mm = max(SMALLEST_VIEW_MM, ROOM * float(((high - low) * spacing_mm).max()))
     sides = np.minimum(np.ceil(view_mm / spacing_mm).astype(int), shape)
     first = np.clip((low + high - sides) // 2, 0, shape - sides)
-    return tuple(center), tuple(slice(a, a + side) for a, side in zip(first, sides, strict=True))
+    corners = zip(first.tolist(), sides.tolist(), strict=True)
+    return tuple(center.tolist()), tuple(slice(at, at + side) for at, side in corners)
 
 
 def _gray(image: np.ndarray) -> np.ndarray:

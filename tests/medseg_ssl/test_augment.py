@@ -108,9 +108,9 @@ def test_a_quarter_turn_is_exact():
 
 
 def test_rotation_acts_in_mm_so_thick_slices_do_not_shear():
-    spacing = np.array([0.5, 0.5, 5.0])
+    spacing = (0.5, 0.5, 5.0)
     matrix = in_voxels(rotation(np.array([0.2, 0.1, -0.3])), spacing)
-    in_mm = np.diag(spacing) @ matrix @ np.diag(1 / spacing)
+    in_mm = np.diag(spacing) @ matrix @ np.diag(1 / np.array(spacing))
     np.testing.assert_allclose(in_mm @ in_mm.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(in_mm) == pytest.approx(1)
 
