@@ -175,7 +175,7 @@ def fit(
         state["step"] = done = step + 1
         over, stopping = done == settings.steps, company.should_stop()
         if stopping or over or done % settings.log_every == 0 or done % settings.save_every == 0:
-            values = _finite(meter.flush(), step=done)
+            values = _finite(meter.flush(), learner, step=done)
             _tell(journal, company, clock, done, values)
         if over or (settings.validate_every and done % settings.validate_every == 0):
             if _validated(learner, company, journal, state):
@@ -240,8 +240,10 @@ def _seed_of(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step) * 1_009 + rank
 
 
-def _finite(values: dict[str, float], *, step: int) -> dict[str, float]:
+def _finite(values: dict[str, float], learner: Learner, *, step: int) -> dict[str, float]:
     broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if not torch.stack(torch._foreach_norm([*learner.parameters()])).isfinite().all():
+        broken = broken or ["a weight"]  # a finite loss may have had an infinite gradient
     if broken:
         raise TrainingError(
             f"{', '.join(broken)} is not finite at step {step}: training has diverged. The last "
@@ -270,8 +272,9 @@ def _validated(
     if journal is not None:
         journal.write(state["step"], validation.values)
     best: float = state["best"]
-    state["best"] = max(validation.score, best)
-    return validation.score > best
+    score = -math.inf if math.isnan(validation.score) else validation.score
+    state["best"] = max(score, best)
+    return score > best or best == -math.inf  # any checkpoint is better than none
 
 
 def _save(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from common.batch import Batch, Labeled, Unlabeled
 from common.config import Run
 from common.domain import Measure, ReportText, Task
+from common.fit import Company, FitSettings, Fitted, Learner, fit
+from common.methods import Method
 from common.sampling import BatchSize, TwoStream
 from common.settings import Positive, Settings
 
@@ -123,3 +126,39 @@ class ToyDomain:
 
     def describe(self) -> ReportText:
         return ReportText(rules=["Dice: twice the overlap over the sum of both areas."])
+
+
+def toy_fit(
+    method: Method,
+    folder: Path,
+    settings: FitSettings,
+    *,
+    domain: ToyDomain | None = None,
+    company: Company | None = None,
+) -> tuple[Learner, Fitted]:
+    """Train ``method`` on discs with seed 0 on the CPU, or go on where ``folder`` stands."""
+    domain = domain or ToyDomain(ToySettings(side=8))
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    learner = Learner(method, domain)
+    fitted = fit(
+        learner,
+        lambda first: domain.batches(seed=0, first_step=first),
+        settings,
+        Fabric(accelerator="cpu", devices=1, precision=settings.precision),
+        seed=0,
+        folder=folder,
+        company=company or Company(),
+    )
+    return learner, fitted
+
+
+class StopAfter:
+    """Asks a fit to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
