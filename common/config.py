@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from common.errors import ConfigError
 from common.fit import FitSettings
 from common.methods import AnyMethod
+from common.sampling import BatchSize
 from common.settings import Count, Settings
 
 R = TypeVar("R", bound="Run")
@@ -22,11 +23,17 @@ R = TypeVar("R", bound="Run")
 logger = logging.getLogger("seg_ssl")
 
 
+class DomainSettings(Settings):
+    """What every domain is told; an adapter adds its own."""
+
+    batch: BatchSize = BatchSize()
+
+
 class Run(Settings):
     """Everything that decides what a run computes. An adapter narrows its ``domain``."""
 
     seed: Count = 0
-    domain: Settings
+    domain: DomainSettings
     method: AnyMethod
     fit: FitSettings
 
@@ -121,6 +128,9 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 def _repeated(node: yaml.Node | None, prefix: str = "") -> Iterator[str]:
     """Keys given twice: YAML itself would silently take the last."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, each in enumerate(node.value):
+            yield from _repeated(each, f"{prefix}{index}.")
     if not isinstance(node, yaml.MappingNode):
         return
     seen: dict[str, int] = {}
