@@ -42,5 +42,8 @@ class Adapter(Protocol):
     def resolve(self, run: Run) -> Run:
         """``run`` with all that its data decides filled in, so that it can be repeated."""
 
+    def for_prediction(self, run: Run) -> Run:
+        """A resolved ``run`` that fetches no first weights: its checkpoint brings them."""
+
     def open(self, run: Run) -> Domain:
         """The domain of a resolved run. Touches no data of its splits until asked."""

@@ -25,7 +25,7 @@ from common.batch import check_batch
 from common.config import Run
 from common.domain import Domain, Findings, Split
 from common.environment import record_environment
-from common.errors import ConfigError, DataError, RunError
+from common.errors import ConfigError, DataError, RunError, SegSSLError
 from common.fit import Company, Fitted, Learner, News, fit, launch
 from common.hidden_truth import Watch
 
@@ -50,8 +50,7 @@ def check(run: Run, adapter: Adapter) -> Findings:
     findings = adapter.check(run)
     if findings.problems:
         raise DataError.listing("the data of this run", findings.problems)
-    domain = adapter.open(adapter.resolve(run))
-    _first_step(domain, new_learner(run, domain), run)
+    _first_step(training_domain(adapter.resolve(run), adapter), run)
     return findings
 
 
@@ -73,9 +72,9 @@ def train(
         logger.warning(warning)
     run = adapter.resolve(run)
     _claim(folder, run, adapter)
-    domain = adapter.open(run)
+    domain = training_domain(run, adapter)
+    _first_step(domain, run)
     learner = new_learner(run, domain)
-    _first_step(domain, learner, run)
     record_environment(folder, run.fit.accelerator)
 
     fabric = launch(run.fit)
@@ -105,7 +104,7 @@ def trained(folder: Path, adapter: Adapter) -> tuple[Domain, nn.Module]:
             f"'{folder}' holds no best.ckpt: its training has not finished. "
             f"Run {adapter.name} train first."
         )
-    run = load(folder / "run.yaml", adapter)
+    run = adapter.for_prediction(load(folder / "run.yaml", adapter))
     domain = adapter.open(run)
     learner = new_learner(run, domain)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -174,7 +173,17 @@ def new_learner(run: Run, domain: Domain) -> Learner:
     return Learner(run.method, domain)
 
 
-def _first_step(domain: Domain, learner: Learner, run: Run) -> None:
+def training_domain(run: Run, adapter: Adapter) -> Domain:
+    """The domain of a resolved run; a method that looks at no unlabeled images gets none cut."""
+    if not run.method.needs_unlabeled:
+        batch = run.domain.batch.model_copy(update={"unlabeled": 0})
+        lean = run.domain.model_copy(update={"batch": batch})
+        run = run.model_copy(update={"domain": lean})
+    return adapter.open(run)
+
+
+def _first_step(domain: Domain, run: Run) -> None:
+    """Take one step of a learner that is then thrown away."""
     batch = next(domain.batches(seed=run.seed, first_step=0))
     check_batch(batch, domain.task.channels, len(domain.task.classes))
     if run.method.needs_unlabeled and not batch.unlabeled.image.shape[0]:
@@ -182,8 +191,17 @@ def _first_step(domain: Domain, learner: Learner, run: Run) -> None:
             "domain.batch.unlabeled is 0, or no case is unlabeled, but this method learns from "
             "unlabeled images. Set it to 2 or more, or use --set method.name=supervised."
         )
-    with torch.no_grad():
-        learner.eval()(batch, 0.0)
+    try:
+        with torch.no_grad():
+            new_learner(run, domain).train()(batch, 0.0)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, SegSSLError):
+            raise
+        raise ConfigError(
+            f"the first step failed: {' '.join(str(error).split())} Check that the network takes "
+            f"batches of {tuple(batch.labeled.image.shape)}: domain.network, the size of its "
+            "patches or tiles, and domain.batch."
+        ) from error
 
 
 def _claim(folder: Path, run: Run, adapter: Adapter) -> None:

@@ -28,7 +28,7 @@ from medseg_ssl.figures import draw_volume
 from medseg_ssl.inference import predict_volume
 from medseg_ssl.layouts import CHANNEL, read_catalog
 from medseg_ssl.look import look, look_at
-from medseg_ssl.preprocess import Recipe, Volume, preprocess, restore
+from medseg_ssl.preprocess import Recipe, Volume, Window, preprocess, restore
 from medseg_ssl.settings import MedsegRun, MedsegSettings
 from medseg_ssl.store import Store
 
@@ -135,7 +135,9 @@ class Volumes:
 
     def figure(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
         image = read_array(case.images[0])
-        truth = case.truth
+        truth, normalize = case.truth, self.settings.normalize
+        if isinstance(normalize, Window):  # else a CT is mostly air and bone
+            image = np.clip(image, *normalize.window_hu)
         return draw_volume(
             image.reshape(*image.shape[:3], -1)[..., 0],
             predicted.argmax(dim=0).numpy(),
@@ -223,12 +225,11 @@ class Medseg:
             changes["spacing_mm"] = inspection.median_spacing_mm(look_at(bare, settings.cache))
         return run.model_copy(update={"domain": settings.model_copy(update=changes)})
 
+    def for_prediction(self, run: Run) -> Run:
+        return run
+
     def open(self, run: Run) -> Volumes:
-        settings = _own(run).domain
-        if not run.method.needs_unlabeled:  # then nobody cuts patches that nobody looks at
-            batch = settings.batch.model_copy(update={"unlabeled": 0})
-            settings = settings.model_copy(update={"batch": batch})
-        return Volumes(settings)
+        return Volumes(_own(run).domain)
 
 
 def _own(run: Run) -> MedsegRun:

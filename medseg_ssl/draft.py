@@ -56,7 +56,7 @@ def draft(data: Path, wish: Wish) -> str:
         raise DataError.listing(data, problems)
     known = [Known(case.id, case.group, case.label is not None) for case in found.catalog.cases]
     drawn = draw(known, wish, given=found.catalog.splits)
-    plan = _plan(found)
+    plan = _plan(found, kept={*drawn.labeled})
     parts = (
         _head(data, found, plan),
         _splits(drawn, wish, found),
@@ -66,7 +66,7 @@ def draft(data: Path, wish: Wish) -> str:
     return "\n".join(parts)
 
 
-def _plan(found: Survey) -> Plan:
+def _plan(found: Survey, *, kept: set[str]) -> Plan:
     looks = [look for look in found.looks.values() if look.channels]
     spacing_mm = median_spacing_mm(looks)
     extents = [np.array(look.shape) * look.spacing_mm / spacing_mm for look in looks]
@@ -78,7 +78,7 @@ def _plan(found: Survey) -> Plan:
         spacing_mm=spacing_mm,
         strides=strides,
         patch=_patch((x, y, z), strides),
-        window_hu=_window(found),
+        window_hu=_window(found, kept),
         classes=classes,
         channels=found.catalog.channels or _channels(looks[0].channels),
         told_apart=_told_apart([name for name, _ in classes]),
@@ -109,13 +109,14 @@ def _patch(shape: Sequence[float], strides: Sequence[Sequence[int]]) -> tuple[in
     return int(sides[0]), int(sides[1]), int(sides[2])
 
 
-def _window(found: Survey) -> tuple[float, float] | None:
-    """For CT the range of the labeled tissue; CT is said so, or reaches down to air."""
+def _window(found: Survey, kept: set[str]) -> tuple[float, float] | None:
+    """For CT the range of the tissue that ``kept`` cases label; CT is said so, or has air."""
     looks = [look for look in found.looks.values() if look.channels]
     said = any(re.fullmatch(r"ct\b.*", name.lower()) for name in found.catalog.channels)
     if not said and np.median([look.low for look in looks]) > -500:
         return None
-    ranges = [look.foreground for look in looks if look.foreground is not None]
+    labeled = [look for name, look in found.looks.items() if name in kept]
+    ranges = [look.foreground for look in labeled if look.foreground is not None]
     if not ranges:
         return -1000.0, 1000.0
     low, high = np.median(ranges, axis=0)

@@ -8,8 +8,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from common.batch import IGNORE
-from common.config import Run
-from common.sampling import BatchSize
+from common.config import DomainSettings, Run
 from common.settings import Count, Fraction, Positive, PositiveReal, Settings
 from common.splits import Splits
 from medseg_ssl.augment import StrongView, WeakView
@@ -45,7 +44,7 @@ class ClassSettings(Settings):
     color: Color | None = None  # in pictures; absent: the palette decides
 
 
-class MedsegSettings(Settings):
+class MedsegSettings(DomainSettings):
     """Volumes: where they lie, who trains, and how they are seen."""
 
     data: Path  # a folder, or a .csv manifest; counted from where the command runs
@@ -58,7 +57,6 @@ class MedsegSettings(Settings):
     normalize: AnyNormalize = ZScore()
     patch: tuple[Positive, Positive, Positive]  # voxels to the right, the front, the top
     foreground_share: Fraction = 0.5  # of the labeled patches: centered on a voxel of some class
-    batch: BatchSize = BatchSize()
     network: AnyNetwork = UNet()
     weak: WeakView = WeakView()
     strong: StrongView = StrongView()
@@ -70,6 +68,8 @@ class MedsegSettings(Settings):
         names, values = [c.name for c in self.classes], [c.value for c in self.classes]
         if len(set(names)) < len(names) or len(set(values)) < len(values):
             raise ValueError("classes: each needs a name and a value of its own.")
+        if "mean" in names:
+            raise ValueError("classes: 'mean' is the word for their average. Choose another name.")
         if self.ignore_value in values:
             raise ValueError(
                 f"ignore_value {self.ignore_value} is also the value of a class. Change one."

@@ -27,6 +27,7 @@ from rsseg_ssl.export import write_scene
 from rsseg_ssl.figures import draw_scene
 from rsseg_ssl.inference import predict_scene
 from rsseg_ssl.layouts import Entry
+from rsseg_ssl.networks import ByName
 from rsseg_ssl.settings import RssegRun, RssegSettings, Statistics
 
 
@@ -196,6 +197,13 @@ class Rsseg:
         if settings.statistics == "measure":
             changes["statistics"] = _measured(found)
         return run.model_copy(update={"domain": settings.model_copy(update=changes)})
+
+    def for_prediction(self, run: Run) -> Run:
+        settings = _own(run).domain
+        if not isinstance(settings.network, ByName):
+            return run
+        network = settings.network.model_copy(update={"weights": None})
+        return run.model_copy(update={"domain": settings.model_copy(update={"network": network})})
 
     def open(self, run: Run) -> Scenes:
         return Scenes(_own(run).domain)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from common.config import Run
+from common.config import DomainSettings, Run
 from common.sampling import BatchSize
 from common.settings import Count, Positive, PositiveReal, Settings
 from common.splits import Splits
@@ -45,7 +45,7 @@ class Statistics(Settings):
         return self
 
 
-class RssegSettings(Settings):
+class RssegSettings(DomainSettings):
     """Scenes, splits, classes, and how windows of them are made into batches."""
 
     data: Path  # a folder with images/ and masks/, or a manifest .csv

@@ -101,7 +101,8 @@ def test_training_reads_no_label_of_an_unlabeled_case(tmp_path):
 
 def test_a_supervised_run_cuts_no_unlabeled_patches(tmp_path):
     run = run_of(plain(tmp_path / "data"), tmp_path / "cache", method="supervised")
-    batch = next(opened(run).batches(seed=0, first_step=0))
+    domain = verbs.training_domain(medseg.resolve(run), medseg)
+    batch = next(domain.batches(seed=0, first_step=0))
     assert batch.unlabeled.image.shape[0] == 0
     assert len([*(tmp_path / "cache").glob("*.image.npy")]) == 2
 
