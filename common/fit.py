@@ -173,12 +173,15 @@ def fit(
         learner.nets.after_step(step)
 
         state["step"] = done = step + 1
-        over, stopping = done == settings.steps, company.should_stop()
-        if stopping or over or done % settings.log_every == 0 or done % settings.save_every == 0:
+        over, told = done == settings.steps, done % settings.log_every == 0
+        # Processes agree before any of them waits for the others; that takes a moment.
+        agreed = told or fabric.world_size == 1
+        stopping = agreed and fabric.broadcast(company.should_stop())
+        if stopping or over or told or done % settings.save_every == 0:
             values = _finite(meter.flush(), learner, step=done)
             _tell(journal, company, clock, done, values)
         if over or (settings.validate_every and done % settings.validate_every == 0):
-            if _validated(learner, company, journal, state):
+            if fabric.broadcast(_validated(learner, company, journal, state)):
                 _save(fabric, best, state)
             model.train()
         if stopping or over or done % settings.save_every == 0:

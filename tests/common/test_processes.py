@@ -1,0 +1,65 @@
+"""Two processes train one network, and part with nothing but their batches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.journal import read_log
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+
+    import torch
+
+    torch.set_num_threads(1)
+    sys.path.insert(0, {root!r})
+    from common.fit import Company, FitSettings, Learner, Validation, fit, launch
+    from common.methods import MeanTeacher
+    from tests.toy import StopAfter, ToyDomain, ToySettings
+
+    folder = Path(sys.argv[1])
+    settings = FitSettings(
+        steps=12, devices=2, accelerator="cpu", validate_every=2, log_every=2, accumulate=2
+    )
+    fabric = launch(settings)
+    rank = fabric.global_rank
+    domain = ToyDomain(ToySettings(side=8))
+    torch.manual_seed(0)
+    learner = Learner(MeanTeacher(), domain)
+    scores = iter([[0.1, 0.2, 0.9, 0.3, 0.4, 0.5], [0.9, 0.1, 0.8, 0.7, 0.95, 0.2]][rank])
+    company = Company(
+        validate=lambda predictor: Validation(next(scores), {{"validation/dice/disc": 0.5}}),
+        should_stop=StopAfter(4) if rank == 0 else lambda: False,
+    )
+    fitted = fit(
+        learner,
+        lambda first: domain.batches(seed=rank, first_step=first),
+        settings,
+        fabric,
+        seed=0,
+        folder=folder,
+        company=company,
+    )
+    torch.save([*fitted, [*learner.parameters()]], folder / f"rank{{rank}}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_weights_on_the_best_and_on_when_to_stop(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(SCRIPT.format(root=str(Path(__file__).parents[2]))))
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300)
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first[:2] == second[:2] == [8, False]  # the fourth log step
+    assert all(torch.equal(a, b) for a, b in zip(first[2], second[2], strict=True))
+    assert torch.load(tmp_path / "latest.ckpt", weights_only=True)["step"] == 8
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["step"] == 6
+    steps = [step for step, name, _ in read_log(tmp_path / "log.csv") if name == "loss/total"]
+    assert steps == [2, 4, 6, 8]
