@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
+from common.batch import Batch
+from common.domain import Task
 from common.evaluate import validation
+from common.filters import All
 from common.fit import Company, FitSettings, Learner, fit
 from common.methods import AnyMethod, Method
 from common.mixing import CutMix
-from tests.toy import ToyDomain, ToySettings
+from tests.toy import Net, ToyDomain, ToySettings
 
 METHODS = typing.get_args(typing.get_args(AnyMethod)[0])
 MIXED = [m(mix=CutMix()) for m in METHODS if "mix" in m.model_fields]
@@ -81,6 +85,55 @@ def test_every_loss_term_teaches(domain: ToyDomain, method: Method) -> None:
         loss.backward(retain_graph=True)
         gradients = [p.grad for p in learner.parameters() if p.grad is not None]
         assert any(g.abs().sum() > 0 for g in gradients), name
+
+
+def learning_from_all(method: Method) -> Method:
+    """``method`` with a filter that keeps every pixel, so that each of its parts has a say."""
+    return method.model_copy(update={"filter": All()})
+
+
+def test_the_unlabeled_loss_looks_at_the_strong_view_f2(domain: ToyDomain, method: Method) -> None:
+    if not method.needs_unlabeled:
+        return
+    learner = Learner(learning_from_all(method), domain)
+    batch = next(domain.batches(seed=0, first_step=0))
+    values = []
+    for factor in (1.0, -2.0):
+        torch.manual_seed(0)
+        kit = learner.kit._replace(strong=lambda image, factor=factor: image * factor)
+        values.append(learner.method.losses(learner.nets, batch, kit, 1.0).losses["unlabeled"])
+    assert values[0] != values[1]
+
+
+def test_any_number_of_classes_will_do_f10(domain: ToyDomain, method: Method) -> None:
+    class More(ToyDomain):
+        def new_network(self) -> nn.Module:
+            return Net(self.settings.dims, 1, 7)
+
+    more = More(domain.settings)
+    more.task = Task(channels=1, classes=tuple("abcdefg"), colors=((0, 0, 0),) * 7)
+    outcome = Learner(learning_from_all(method), more)(
+        next(more.batches(seed=0, first_step=0)), 0.5
+    )
+    assert all(loss.isfinite() for loss in outcome.losses.values())
+
+
+def test_a_step_waits_for_no_device(domain: ToyDomain, method: Method) -> None:
+    batch = next(domain.batches(seed=0, first_step=0))
+    learner = Learner(method, domain).to("meta")  # a value asked of a tensor would raise
+    away = Batch(*(type(part)(*(each.to("meta") for each in part)) for part in batch))
+    kit = learner.kit._replace(strong=domain.strong)
+    outcome = method.losses(learner.nets, away, kit, 0.5)
+    torch.stack([*outcome.losses.values()]).sum().backward()
+    learner.nets.after_step(3)
+
+
+def test_what_is_taught_is_recorded_before_mixing(domain: ToyDomain, method: Method) -> None:
+    batch = next(domain.batches(seed=0, first_step=0))
+    learner = Learner(learning_from_all(method), domain)
+    pseudo = learner(batch, 0.5).pseudo
+    if pseudo is not None:
+        assert torch.equal(pseudo.weight, batch.unlabeled.valid.float())
 
 
 def test_nothing_valid_means_nothing_taught(domain: ToyDomain, method: Method) -> None:
