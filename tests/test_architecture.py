@@ -12,12 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from jaxtyping import TypeCheckError
 
 import common
+from common.batch import one_hot
 from common.filters import AnyFilter
+from common.labeling import pseudo_label
 from common.losses import AnyLoss
 from common.methods import AnyMethod
 from common.mixing import AnyMix
+from common.sampling import generator
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("common", "medseg_ssl", "rsseg_ssl")
@@ -79,6 +84,16 @@ def in_python(*lines: str) -> str:
 
 def test_common_is_the_one_of_this_repository() -> None:
     assert Path(common.__file__).resolve() == ROOT / "common" / "__init__.py"
+
+
+def test_annotations_and_shapes_are_checked_while_tests_run() -> None:
+    logits, target = torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.int64)
+    with pytest.raises(TypeCheckError):
+        one_hot(target.float(), 3)
+    with pytest.raises(TypeCheckError):
+        pseudo_label(logits, lambda probs: probs[:, 0], torch.ones(2, 4, 5, dtype=torch.bool))
+    with pytest.raises(TypeCheckError):
+        generator("seed")
 
 
 def test_the_import_contracts_are_kept() -> None:
