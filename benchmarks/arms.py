@@ -82,6 +82,9 @@ def run_missing(
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_arm, comparison, arm, seed) for arm, seed in missing]
         for future in as_completed(futures):
+            if error := future.exception():
+                print(f"an arm did not finish and is not reported: {error}", flush=True)
+                continue
             done = pd.concat([finished(comparison), future.result()], ignore_index=True)
             comparison.results.parent.mkdir(exist_ok=True)
             done.to_csv(comparison.results, index=False, float_format="%.5f")

@@ -13,6 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from common.batch import Batch, Labeled, Unlabeled
 from common.settings import Count, Positive, Settings
 
+ORDER, VIEW = 1, 2
+"""Which items, and how each is cut: two draws that must not share a generator."""
+
 S = TypeVar("S", Labeled, Unlabeled, covariant=True)
 
 
@@ -56,7 +59,7 @@ class TwoStream(Dataset[Batch]):
         if count == 0:
             return pool.nothing()
         samples = [
-            pool.draw(index, generator(self.seed, stream, step, slot))
+            pool.draw(index, generator(self.seed, stream, step, slot, VIEW))
             for slot, index in enumerate(
                 items(len(pool), count, step=step, seed=(self.seed, stream))
             )
@@ -86,7 +89,7 @@ def items(num_items: int, count: int, *, step: int, seed: tuple[int, ...]) -> li
     steps_per_epoch = max(1, num_items // count)
     epoch, position = divmod(step, steps_per_epoch)
     order = np.concatenate(
-        [generator(*seed, epoch, again).permutation(num_items) for again in range(rounds)]
+        [generator(*seed, epoch, again, ORDER).permutation(num_items) for again in range(rounds)]
     )
     return [int(each) for each in order[position * count : (position + 1) * count]]
 
