@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +21,20 @@ class Wish:
     validation: int = 0  # labeled cases held out to choose the best checkpoint
     test: float = 0.2  # share of the annotated cases held out for the end
     seed: int = 0
+
+
+def file_name(case_id: str) -> str:
+    """A case name that is safe as a file name."""
+    return case_id.replace("/", "_").replace(os.sep, "_")
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """A problem for each name that two inputs share: their outputs would be one file."""
+    return [
+        f"two inputs are called '{name}' and would overwrite each other. Rename one."
+        for name, count in sorted(Counter(names).items())
+        if count > 1
+    ]
 
 
 class Adapter(Protocol):

@@ -89,6 +89,22 @@ def read_names(path: Path) -> Names:
     return tuple(line for line in stripped if line and not line.startswith("#"))
 
 
+def all_annotated(names: Names, annotated: Sequence[str], *, source: Path) -> Names:
+    """``names``, where each is an annotated case.
+
+    Raises:
+        DataError: Naming every other one in the file ``source``.
+    """
+    wrong = [name for name in names if name not in annotated]
+    if wrong:
+        lines = [
+            f"the data holds no case '{name}' with a label.{closest(name, annotated)}"
+            for name in wrong
+        ]
+        raise DataError.listing(source, lines)
+    return names
+
+
 def closest(wrong: str, known: Sequence[str]) -> str:
     """``" Did you mean ...?"`` where some known name is near, else nothing."""
     close = difflib.get_close_matches(wrong, known, n=1)

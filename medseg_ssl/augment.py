@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common import photometry
 from common.batch import IGNORE, Image
 from common.settings import Fraction, NonNegative, Settings
+from common.views import Blur, Contrast, GainOffset, Gamma, LowResolution, Noise
 from medseg_ssl.cases import Corner, Sides
 
 Axis: TypeAlias = Literal["left_right", "back_front", "down_up"]
@@ -33,72 +33,30 @@ class WeakView(Settings):
     scale: Fraction = 0.1  # zoom by exp(U(-scale, scale))
 
 
-class Gamma(Settings):
-    """Bend the intensity range by the power ``exp(U(-strength, strength))``."""
-
-    share: Fraction = 0.5
-    strength: NonNegative = 0.4
-
-
-class Brightness(Settings):
-    """Multiply by ``exp(U(-gain, gain))`` and add ``U(-offset, offset)`` standard deviations."""
-
-    share: Fraction = 0.5
-    gain: NonNegative = 0.2
-    offset: NonNegative = 0.2
-
-
-class Contrast(Settings):
-    """Stretch around the mean by ``exp(U(-strength, strength))``."""
-
-    share: Fraction = 0.5
-    strength: NonNegative = 0.3
-
-
-class Noise(Settings):
-    """Gaussian noise of ``U(0, deviation)``, in standard deviations of the volume."""
-
-    share: Fraction = 0.5
-    deviation: NonNegative = 0.2
-
-
-class Blur(Settings):
-    """Gaussian blur of up to ``sigma_voxels``."""
-
-    share: Fraction = 0.3
-    sigma_voxels: NonNegative = 1.0
-
-
-class LowResolution(Settings):
-    """Sampled down by up to ``factor``, and up again."""
-
-    share: Fraction = 0.25
-    factor: NonNegative = 1.8
-
-
 class StrongView(Settings):
     """Photometric changes, each for a random ``share`` of the images; 0 turns one off."""
 
-    gamma: Gamma = Gamma()
-    brightness: Brightness = Brightness()
-    contrast: Contrast = Contrast()
-    noise: Noise = Noise()
-    blur: Blur = Blur()
-    low_resolution: LowResolution = LowResolution()
+    gamma: Gamma = Gamma(share=0.5, strength=0.4)
+    brightness: GainOffset = GainOffset(share=0.5, gain=0.2, offset=0.2)
+    contrast: Contrast = Contrast(share=0.5, strength=0.3)
+    noise: Noise = Noise(share=0.5, deviation=0.2)
+    blur: Blur = Blur(share=0.3, sigma_pixels=1.0)
+    low_resolution: LowResolution = LowResolution(share=0.25, factor=1.8)
 
     def __call__(self, image: Image) -> Image:
         """A harder image on the same voxels; drawn from torch's generator."""
         if image.shape[0] == 0:
             return image
-        low, bright = self.low_resolution, self.brightness
-        image = photometry.low_resolution(image, low.share, factor=max(low.factor, 1.0))
-        image = photometry.blur(image, self.blur.share, sigma_pixels=self.blur.sigma_voxels)
-        image = photometry.gamma(image, self.gamma.share, strength=self.gamma.strength)
-        image = photometry.contrast(image, self.contrast.share, strength=self.contrast.strength)
-        image = photometry.gain_offset(
-            image, bright.share, gain=bright.gain, offset=bright.offset, bands=True
-        )
-        return photometry.noise(image, self.noise.share, deviation=self.noise.deviation)
+        for step in (
+            self.low_resolution,
+            self.blur,
+            self.gamma,
+            self.contrast,
+            self.brightness.apart,
+            self.noise,
+        ):
+            image = step(image)
+        return image
 
 
 def cut(volume: np.ndarray, start: Corner, sides: Sides, *, fill: float) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common.adapter import Wish
+from common.adapter import Wish, file_name, repeated
 from common.batch import Batch, ClassVolume, Image
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
@@ -130,7 +129,7 @@ class Volumes:
 
     def write(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
         labels = predicted.argmax(dim=0).numpy()
-        path = folder / f"{_file_name(case.id)}.nii.gz"
+        path = folder / f"{file_name(case.id)}.nii.gz"
         return write_labels(labels, case, path, names=self.task.classes)
 
     def figure(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
@@ -145,7 +144,7 @@ class Volumes:
             affine=case.geometry.affine,
             task=self.task,
             title=case.id,
-            path=folder / f"{_file_name(case.id)}.png",
+            path=folder / f"{file_name(case.id)}.png",
         )
 
     def describe(self) -> ReportText:
@@ -259,17 +258,7 @@ def _found(paths: Sequence[Path], channels: int) -> tuple[list[VolumeCase], list
         name = match["case"] if match and channels > 1 else stem(file)
         parts.setdefault(str(file.parent / name), []).append(file)
     cases = [VolumeCase(Path(key).name, Path(key).name, tuple(own)) for key, own in parts.items()]
-    names = [case.id for case in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    problems += [
-        f"two inputs are called '{name}' and would overwrite each other." for name in twice
-    ]
-    return cases, problems
-
-
-def _file_name(case_id: str) -> str:
-    """A case name that is safe as a file name."""
-    return case_id.replace("/", "_").replace(os.sep, "_")
+    return cases, problems + repeated([case.id for case in cases])
 
 
 medseg = Medseg()

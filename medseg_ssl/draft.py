@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from common import drafting
 from common.adapter import Wish
+from common.drafting import flow, names, quoted
 from common.errors import DataError
-from common.splits import Known, Names
+from common.splits import Known
 from medseg_ssl.augment import AXES, Axis
 from medseg_ssl.inspection import Survey, median_spacing_mm, problems_of, survey
 from medseg_ssl.lots import Drawn, draw
@@ -139,7 +139,7 @@ def _told_apart(classes: Sequence[str]) -> tuple[Axis, ...]:
 
 def _head(data: Path, found: Survey, plan: Plan) -> str:
     classes = "\n".join(
-        f"    - {{name: {_quoted(name)}, value: {value}}}" for name, value in plan.classes
+        f"    - {{name: {quoted(name)}, value: {value}}}" for name, value in plan.classes
     )
     ignore = f"  ignore_value: {found.catalog.ignore}\n" if found.catalog.ignore is not None else ""
     return f"""\
@@ -148,8 +148,8 @@ def _head(data: Path, found: Survey, plan: Plan) -> str:
 seed: 0  # decides first weights, patches and views
 
 domain:
-  data: {_quoted(str(data))}
-  channels: {_flow(plan.channels)}
+  data: {quoted(str(data))}
+  channels: {flow(plan.channels)}
   classes:  # index 0 is the background; a color [r, g, b] may be given to each
 {classes}
 {ignore}"""
@@ -161,19 +161,19 @@ def _splits(drawn: Drawn, wish: Wish, found: Survey) -> str:
         if found.catalog.knows_patients
         else "Nothing says which cases are of one patient: see to it that none is on two sides."
     )
-    rest = _flow(drawn.unlabeled) if drawn.unlabeled != "rest" else "rest"
+    rest = flow(drawn.unlabeled) if drawn.unlabeled != "rest" else "rest"
     origin = "As the manifest says" if found.catalog.splits else f"Drawn with seed {wish.seed}"
     return f"""\
   # {origin}.
   # {patients}
   splits:
-    labeled: {_names(drawn.labeled)}
+    labeled: {names(drawn.labeled)}
     # rest: all cases named nowhere here; their labels, if they have any, are never read
     unlabeled: {rest}
     # chooses the best checkpoint; empty: the last one is the best
-    validation: {_names(drawn.validation)}
+    validation: {names(drawn.validation)}
     # nothing is ever chosen on these
-    test: {_names(drawn.test)}
+    test: {names(drawn.test)}
 """
 
 
@@ -190,13 +190,13 @@ def _views(plan: Plan) -> str:
         low, high = plan.window_hu
         normalize = f"{{name: window, window_hu: [{low:g}, {high:g}]}}  # CT: the labeled tissue"
     return f"""\
-  spacing_mm: {_flow(plan.spacing_mm)}  # right, front, top: the median
+  spacing_mm: {flow(plan.spacing_mm)}  # right, front, top: the median
   normalize: {normalize}
-  patch: {_flow(plan.patch)}  # voxels; the median volume has {shape}
+  patch: {flow(plan.patch)}  # voxels; the median volume has {shape}
   foreground_share: 0.5  # of the labeled patches are centered on some class
   weak:  # geometry, the same for image and label
     # {why}
-    flip_axes: {_flow(flips)}
+    flip_axes: {flow(flips)}
     affine_share: 0.3
     rotation_degrees: 10
     scale: 0.1
@@ -206,49 +206,17 @@ def _views(plan: Plan) -> str:
 def _training(plan: Plan, drawn: Drawn) -> str:
     strides = ""
     if any(stride != (2, 2, 2) for stride in plan.strides):
-        listed = ", ".join(_flow(stride) for stride in plan.strides)
+        listed = ", ".join(flow(stride) for stride in plan.strides)
         strides = f"\n    strides: [{listed}]  # thick or few slices are not halved"
-    method = """\
-method:
-  name: fixmatch  # or mean_teacher, cross_pseudo, supervised (the floor that all must beat)
-  teacher_decay: 0.99  # labels come from the running average of the student
-  filter: {name: confidence, threshold: 0.9}  # only voxels this sure teach
-  mix: {name: cutmix}
-"""
-    if not drawn.has_unlabeled:
-        method = "method:\n  name: supervised  # there is no unlabeled case to learn from\n"
-    batch = "{labeled: 2, unlabeled: 2}" if drawn.has_unlabeled else "{labeled: 2, unlabeled: 0}"
-    validate = 250 if drawn.validation else 0
+    training = drafting.training(
+        unlabeled_loss="cross_entropy_dice",
+        learning_rate="2.0e-3",
+        has_unlabeled=drawn.has_unlabeled,
+        validates=bool(drawn.validation),
+    )
     return f"""\
   network:
     name: unet{strides}
-  batch: {batch}
+  batch: {{labeled: 2, unlabeled: {2 if drawn.has_unlabeled else 0}}}
 
-{method}
-fit:
-  steps: 1500  # more for large volumes: the log shows whether the losses still fall
-  learning_rate: 2.0e-3
-  warm_up: 0.05
-  validate_every: {validate}  # 0: at the end only
-"""
-
-
-def _names(names: Names) -> str:
-    """A list over as many lines as it needs."""
-    text = _flow(names)
-    if len(text) <= 70:
-        return text
-    body = ", ".join(_quoted(name) for name in names)
-    lines = textwrap.wrap(body, 88, break_long_words=False, break_on_hyphens=False)
-    return "[\n" + textwrap.indent("\n".join(lines), " " * 6) + "\n    ]"
-
-
-def _flow(values: Sequence[object]) -> str:
-    return f"[{', '.join(_quoted(v) if isinstance(v, str) else str(v) for v in values)}]"
-
-
-def _quoted(text: str) -> str:
-    """``text`` as YAML reads it back: JSON strings are YAML, too."""
-    plain = re.fullmatch(r"[A-Za-z/][\w./-]*", text, re.ASCII)
-    reserved = text.lower() in ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "rest")
-    return text if plain and not reserved else json.dumps(text, ensure_ascii=False)
+{training}"""

@@ -10,7 +10,7 @@ from typing import Literal
 from common.adapter import Wish
 from common.errors import DataError
 from common.sampling import generator
-from common.splits import Known, Names, closest, read_names
+from common.splits import Known, Names, all_annotated, read_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,11 @@ def draw(known: Sequence[Known], wish: Wish, *, given: Mapping[str, Names]) -> D
     """
     fixed = dict(given)
     if isinstance(wish.labeled, Path):
-        fixed["labeled"] = _listed(wish.labeled, known)
+        fixed["labeled"] = all_annotated(
+            read_names(wish.labeled),
+            [case.name for case in known if case.annotated],
+            source=wish.labeled,
+        )
     annotated = [case for case in known if case.annotated]
     taken = {name for split, names in fixed.items() if split != "unlabeled" for name in names}
     held = {case.group for case in known if case.name in taken}
@@ -65,20 +69,6 @@ def draw(known: Sequence[Known], wish: Wish, *, given: Mapping[str, Names]) -> D
         unlabeled=unlabeled if isinstance(unlabeled, tuple) else "rest",
         has_unlabeled=bool(rest) if unlabeled == "rest" else bool(unlabeled),
     )
-
-
-def _listed(path: Path, known: Sequence[Known]) -> Names:
-    names, annotated = read_names(path), [case.name for case in known if case.annotated]
-    wrong = [name for name in names if name not in annotated]
-    if wrong:
-        raise DataError.listing(
-            path,
-            [
-                f"the data holds no case '{name}' with a label.{closest(name, annotated)}"
-                for name in wrong
-            ],
-        )
-    return names
 
 
 def _require(labeled: Names, wish: Wish, *, available: int) -> None:

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from common import photometry
 from common.batch import Image
-from common.settings import Fraction, NonNegative, Settings
+from common.settings import Settings
+from common.views import BandDropout, Blur, GainOffset, Gamma, Noise
 
 FLIP_X, FLIP_Y, TRANSPOSE = 1, 2, 4
 
@@ -24,41 +24,6 @@ class Weak(Settings):
     # smaller at most, and resampled to the nearest pixel
 
 
-class GainOffset(Settings):
-    """Multiply by ``exp(U(-gain, gain))``, add ``U(-offset, offset)`` standard deviations."""
-
-    share: Fraction
-    gain: NonNegative
-    offset: NonNegative
-
-
-class Gamma(Settings):
-    """Bend each band's range by the power ``exp(U(-strength, strength))``."""
-
-    share: Fraction = 0.5
-    strength: NonNegative = 0.3
-
-
-class Noise(Settings):
-    """Add Gaussian noise of up to ``deviation`` standard deviations of the band."""
-
-    share: Fraction = 0.5
-    deviation: NonNegative = 0.15
-
-
-class Blur(Settings):
-    """Gaussian blur of up to ``sigma_pixels``."""
-
-    share: Fraction = 0.3
-    sigma_pixels: NonNegative = 1.2
-
-
-class BandDropout(Settings):
-    """Set one band to its mean."""
-
-    share: Fraction = 0.1
-
-
 class Strong(Settings):
     """Photometry for any number of bands; ``share`` is how many images are changed.
 
@@ -67,23 +32,24 @@ class Strong(Settings):
 
     scene: GainOffset = GainOffset(share=0.8, gain=0.25, offset=0.25)  # all bands together
     bands: GainOffset = GainOffset(share=0.8, gain=0.15, offset=0.15)  # each by itself
-    gamma: Gamma = Gamma()
-    blur: Blur = Blur()
-    noise: Noise = Noise()
-    band_dropout: BandDropout = BandDropout()
+    gamma: Gamma = Gamma(share=0.5, strength=0.3)
+    blur: Blur = Blur(share=0.3, sigma_pixels=1.2)
+    noise: Noise = Noise(share=0.5, deviation=0.15)
+    band_dropout: BandDropout = BandDropout(share=0.1)
 
     def __call__(self, image: Image) -> Image:
         """A harder view of normalized images; pixels without data (0 in all bands) stay so."""
         missing = (image == 0).all(dim=1, keepdim=True)
         view = image
-        for step, bands in ((self.scene, False), (self.bands, True)):
-            view = photometry.gain_offset(
-                view, step.share, gain=step.gain, offset=step.offset, bands=bands
-            )
-        view = photometry.gamma(view, self.gamma.share, strength=self.gamma.strength)
-        view = photometry.blur(view, self.blur.share, sigma_pixels=self.blur.sigma_pixels)
-        view = photometry.noise(view, self.noise.share, deviation=self.noise.deviation)
-        view = photometry.band_dropout(view, self.band_dropout.share)
+        for step in (
+            self.scene.together,
+            self.bands.apart,
+            self.gamma,
+            self.blur,
+            self.noise,
+            self.band_dropout,
+        ):
+            view = step(view)
         return torch.where(missing, 0, view)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from common.adapter import Wish
+from common.adapter import Wish, file_name, repeated
 from common.batch import Batch, ClassVolume, Image
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
@@ -108,10 +107,10 @@ class Scenes:
         return measures.summarize(table)
 
     def write(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
-        return write_scene(predicted, case, folder / f"{_file_name(case.id)}.tif", task=self.task)
+        return write_scene(predicted, case, folder / f"{file_name(case.id)}.tif", task=self.task)
 
     def figure(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
-        return draw_scene(predicted, case, folder / f"{_file_name(case.id)}.png", task=self.task)
+        return draw_scene(predicted, case, folder / f"{file_name(case.id)}.png", task=self.task)
 
     def describe(self) -> ReportText:
         settings, leaks = self.settings, self._catalog.leaks()
@@ -267,20 +266,7 @@ def _found(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
             entries += [Entry(file.stem, (file,)) for file in files]
             if not files:
                 problems.append(f"'{path}' holds no raster, such as .tif.")
-    return entries, problems + _repeated(entries)
-
-
-def _repeated(entries: Iterable[Entry]) -> list[str]:
-    names = [entry.id for entry in entries]
-    return [
-        f"two inputs are called '{name}' and would overwrite each other. Rename one."
-        for name in sorted({name for name in names if names.count(name) > 1})
-    ]
-
-
-def _file_name(case_id: str) -> str:
-    """A scene's name that is safe as a file name."""
-    return case_id.replace("/", "_").replace(os.sep, "_")
+    return entries, problems + repeated([entry.id for entry in entries])
 
 
 rsseg = Rsseg()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from common import drafting
 from common.adapter import Wish
+from common.drafting import flow, names, quoted
 from common.errors import DataError
 from common.splits import Names
 from rsseg_ssl import blocks, inspection, layouts
@@ -135,7 +134,7 @@ def _tile(images: Mapping[str, ImageRecord]) -> int:
 
 def _head(data: Path, plan: Plan) -> str:
     classes = "\n".join(
-        f"    - {{name: {_quoted(each.name)}, value: {each.value}, color: {_flow(each.color)}}}"
+        f"    - {{name: {quoted(each.name)}, value: {each.value}, color: {flow(each.color)}}}"
         for each in plan.classes
     )
     names = f"  # {', '.join(plan.layout.bands)}" if plan.layout.bands else ""
@@ -145,11 +144,11 @@ def _head(data: Path, plan: Plan) -> str:
 seed: 0  # decides first weights, windows and views
 
 domain:
-  data: {_quoted(str(data))}
+  data: {quoted(str(data))}
   classes:  # value: in the mask files; color: in pictures and in the predicted GeoTIFF
 {classes}
-  ignore: {_flow(plan.layout.ignore)}  # mask values where nobody looked
-  bands: {_flow(range(1, plan.channels + 1))}{names}
+  ignore: {flow(plan.layout.ignore)}  # mask values where nobody looked
+  bands: {flow(range(1, plan.channels + 1))}{names}
   nodata: declared  # as the files say; or the fill values, such as [0] or [-9999]
   statistics: measure  # mean and deviation of each band, over valid training pixels
 """
@@ -168,10 +167,10 @@ def _splits(plan: Plan, wish: Wish) -> str:
   # {origin}, by spatial block: {plan.num_blocks} blocks.
   blocks: {said}  # {why}
   splits:
-    labeled: {_names(drawn.labeled)}
+    labeled: {names(drawn.labeled)}
     unlabeled: rest  # all scenes of other blocks than validation and test; masks are never read
-    validation: {_names(drawn.validation)}  # chooses the best checkpoint; empty: the last is best
-    test: {_names(drawn.test)}  # nothing is ever chosen on these
+    validation: {names(drawn.validation)}  # chooses the best checkpoint; empty: the last is best
+    test: {names(drawn.test)}  # nothing is ever chosen on these
 """
 
 
@@ -190,48 +189,14 @@ def _views(plan: Plan) -> str:
 
 
 def _training(plan: Plan) -> str:
-    method, unlabeled = _METHOD, 8
-    if not plan.num_unlabeled:
-        method = "method:\n  name: supervised  # there is no unlabeled scene to learn from\n"
-        unlabeled = 0
+    training = drafting.training(
+        unlabeled_loss="cross_entropy",
+        learning_rate="1.0e-3",
+        has_unlabeled=bool(plan.num_unlabeled),
+        validates=bool(plan.drawn.validation),
+    )
     return f"""\
   network: {{name: unet, encoder: resnet18, weights: null}}  # imagenet: needs a connection once
-  batch: {{labeled: 4, unlabeled: {unlabeled}, workers: 0}}
+  batch: {{labeled: 4, unlabeled: {8 if plan.num_unlabeled else 0}, workers: 0}}
 
-{method}
-fit:
-  steps: 1500  # more for many scenes: the log shows whether the losses still fall
-  learning_rate: 1.0e-3
-  warm_up: 0.05
-  validate_every: {250 if plan.drawn.validation else 0}  # 0: at the end only
-"""
-
-
-_METHOD = """\
-method:
-  name: fixmatch  # or mean_teacher, cross_pseudo, supervised (the floor that all must beat)
-  teacher_decay: 0.99  # labels come from the running average of the student
-  filter: {name: confidence, threshold: 0.9}  # only pixels this sure teach
-  mix: {name: cutmix}
-"""
-
-
-def _names(names: Names) -> str:
-    """A list over as many lines as it needs."""
-    text = _flow(names)
-    if len(text) <= 70:
-        return text
-    body = ", ".join(_quoted(name) for name in names)
-    lines = textwrap.wrap(body, 88, break_long_words=False, break_on_hyphens=False)
-    return "[\n" + textwrap.indent("\n".join(lines), " " * 6) + "\n    ]"
-
-
-def _flow(values: Sequence[object]) -> str:
-    return f"[{', '.join(_quoted(v) if isinstance(v, str) else str(v) for v in values)}]"
-
-
-def _quoted(text: str) -> str:
-    """``text`` as YAML reads it back: JSON strings are YAML, too."""
-    plain = re.fullmatch(r"[A-Za-z/][\w./-]*( [\w./-]+)*", text, re.ASCII)
-    reserved = text.lower() in ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "rest")
-    return text if plain and not reserved else json.dumps(text, ensure_ascii=False)
+{training}"""

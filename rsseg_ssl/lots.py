@@ -10,7 +10,7 @@ from pathlib import Path
 from common.adapter import Wish
 from common.errors import DataError
 from common.sampling import generator
-from common.splits import Names, closest, read_names
+from common.splits import Names, all_annotated, read_names
 from rsseg_ssl.layouts import stem
 
 ENOUGH_PIXELS = 50
@@ -46,7 +46,9 @@ def draw(candidates: Sequence[Candidate], wish: Wish, *, given: Mapping[str, Nam
     """
     fixed = dict(given)
     if isinstance(wish.labeled, Path):
-        fixed["labeled"] = _listed(wish.labeled, candidates)
+        annotated = [each.name for each in candidates]
+        listed = tuple(n if n in annotated else stem(n) for n in read_names(wish.labeled))
+        fixed["labeled"] = all_annotated(listed, annotated, source=wish.labeled)
     block_of = {each.name: each.block for each in candidates}
     taken = {name for names in fixed.values() for name in names}
     free = _outside(candidates, taken, block_of)
@@ -111,18 +113,3 @@ def _showing_every_class(candidates: Sequence[Candidate], seed: int) -> Names:
             first[found.name] = found
     rest = (each.name for each in order if each.name not in first)
     return (*first, *rest)
-
-
-def _listed(path: Path, candidates: Sequence[Candidate]) -> Names:
-    annotated = [each.name for each in candidates]
-    names = tuple(n if n in annotated else stem(n) for n in read_names(path))
-    wrong = [name for name in names if name not in annotated]
-    if wrong:
-        raise DataError.listing(
-            path,
-            [
-                f"the data holds no scene '{name}' with an annotation.{closest(name, annotated)}"
-                for name in wrong
-            ],
-        )
-    return names

@@ -108,7 +108,7 @@ def test_a_list_of_labeled_scenes_may_carry_file_endings(tmp_path):
     run = loaded(folder, Wish(labeled=tmp_path / "list.txt"))
     assert run.domain.splits.labeled == ("t3", "t6")
     (tmp_path / "list.txt").write_text("t33.tif\n")
-    with pytest.raises(DataError, match=r"no scene 't33' with an annotation. Did you mean"):
+    with pytest.raises(DataError, match=r"no case 't33' with a label. Did you mean"):
         draft(folder, Wish(labeled=tmp_path / "list.txt"))
 
 
