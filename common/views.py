@@ -68,7 +68,7 @@ class Blur(Settings):
     """Gaussian blur of up to ``sigma_pixels``."""
 
     share: Fraction = 0.5
-    sigma_pixels: Annotated[float, Field(ge=0.3, le=2.0)] = 1.0  # beyond 2 the kernel would be cut off
+    sigma_pixels: Annotated[float, Field(ge=0.3, le=2.0)] = 1.0  # 2: where the kernel ends
 
     def __call__(self, image: Image) -> Image:
         return photometry.blur(image, self.share, sigma_pixels=self.sigma_pixels)
