@@ -116,7 +116,7 @@ KEPT = ("dice", "hd95_mm", "nsd", "miou", "iou", "fwiou", "pixel_accuracy", "kap
 def finished(comparison: Comparison) -> pd.DataFrame:
     """The arms that ran to their end."""
     if not comparison.results.exists():
-        return pd.DataFrame({"arm": [], "seed": []})
+        return pd.DataFrame({"arm": pd.Series(dtype=str), "seed": pd.Series(dtype=int)})
     return pd.read_csv(comparison.results)
 
 

@@ -13,7 +13,7 @@ adapter() { # COMMAND NAME [--set KEY=VALUE ...]: small networks and few steps, 
     local command=$1 name=$2 config="$demo/$2.yaml" run="$demo/runs/$2"
     shift 2
     [ -f "$config" ] || say "$command" init "$demo/data/$name" --labeled 3 --test 0.4 --output "$config"
-    say "$command" train "$config" --output "$run" --set fit.steps=200 "$@"
+    say "$command" train "$config" --output "$run" --set fit.steps=150 "$@"
     say "$command" evaluate "$run" --split test
 }
 

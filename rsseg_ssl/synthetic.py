@@ -155,3 +155,5 @@ def _profile(number: int, landscape: Landscape) -> dict[str, Any]:
 def _write(path: Path, pixels: NDArray[Any], profile: dict[str, Any]) -> None:
     with rasterio.open(path, "w", count=len(pixels), **profile) as target:
         target.write(pixels)
+        if len(pixels) == len(BANDS):
+            target.descriptions = BANDS
