@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from common import schedules
+from common import checkpoints, schedules
 from common.batch import Batch
 from common.domain import Domain
-from common.errors import RunError, TrainingError
+from common.errors import TrainingError
 from common.journal import Journal
 from common.meter import Meter
 from common.methods import Kit, Method, Outcome
@@ -136,14 +135,13 @@ def fit(
 
     Raises:
         TrainingError: When a loss is not finite; the checkpoint before it is kept.
-        RunError: When a checkpoint cannot be written.
+        RunError: When a checkpoint cannot be written, or the latest one not be read.
     """
     optimizer = _optimizer(learner, settings)
     model, optimizer = fabric.setup(learner, optimizer)
     state = {"model": model, "optimizer": optimizer, "step": 0, "best": -math.inf}
     latest, best = folder / "latest.ckpt", folder / "best.ckpt"
-    if latest.exists():
-        fabric.load(latest, state, weights_only=True)
+    checkpoints.resume(fabric, latest, state)
 
     first = state["step"]
     journal = Journal(folder, first) if fabric.is_global_zero else None
@@ -182,10 +180,10 @@ def fit(
             _tell(journal, company, clock, done, values)
         if over or (settings.validate_every and done % settings.validate_every == 0):
             if fabric.broadcast(_validated(learner, company, journal, state)):
-                _save(fabric, best, state)
+                checkpoints.save(fabric, best, state)
             model.train()
         if stopping or over or done % settings.save_every == 0:
-            _save(fabric, latest, state)
+            checkpoints.save(fabric, latest, state)
         if stopping:
             break
     if journal is not None:
@@ -278,19 +276,3 @@ def _validated(
     score = -math.inf if math.isnan(validation.score) else validation.score
     state["best"] = max(score, best)
     return score > best or best == -math.inf  # any checkpoint is better than none
-
-
-def _save(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        fabric.save(temporary, state)
-        if fabric.is_global_zero:
-            os.replace(temporary, path)  # noqa: PTH105
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"'{path}' could not be written at step {state['step']}: {error}. Make room on the "
-            "disk and run the same command again; it goes on from the checkpoint before."
-        ) from error
-    fabric.barrier()

@@ -18,7 +18,7 @@ from typing import Any, cast, get_args
 import torch
 from torch import nn
 
-from common import config, report
+from common import checkpoints, config, report
 from common import evaluate as evaluation
 from common.adapter import Adapter
 from common.batch import check_batch
@@ -107,8 +107,7 @@ def trained(folder: Path, adapter: Adapter) -> tuple[Domain, nn.Module]:
     run = adapter.for_prediction(load(folder / "run.yaml", adapter))
     domain = adapter.open(run)
     learner = new_learner(run, domain)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    learner.load_state_dict(state["model"])
+    learner.load_state_dict(checkpoints.weights(checkpoint))
     return domain, learner.nets.predictor.to(_fastest(run)).eval()
 
 

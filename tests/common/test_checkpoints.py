@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import random
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from common import checkpoints
 from common.errors import RunError
 from common.fit import Company, FitSettings, Learner, Validation
 from common.journal import read_log
@@ -168,7 +168,7 @@ class Trap:
 
 def test_a_checkpoint_never_executes_anything(tmp_path: Path) -> None:
     torch.save({"model": Trap(), "step": 1}, tmp_path / "latest.ckpt")
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+    with pytest.raises(RunError, match="cannot be read as a checkpoint.*Weights only load failed"):
         toy_fit(Supervised(), tmp_path, FitSettings(steps=2))
 
 
@@ -212,3 +212,16 @@ def test_a_run_killed_at_a_random_step_ends_bit_for_bit_where_an_unbroken_one_do
     message = f"killed after step {reached}"
     assert same_weights(killed / "best.ckpt", unbroken / "best.ckpt"), message
     assert read_log(killed / "log.csv") == read_log(unbroken / "log.csv"), message
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn"])
+def test_a_torn_checkpoint_is_told_in_words_and_stays_where_it_is(
+    tmp_path: Path, content: bytes
+) -> None:
+    torn = tmp_path / "latest.ckpt"
+    torn.write_bytes(content)
+    with pytest.raises(RunError, match=r"latest.ckpt' cannot be read as a checkpoint.*remove it"):
+        checkpoints.resume(Fabric(accelerator="cpu", devices=1), torn, {"step": 0})
+    with pytest.raises(RunError, match=r"cannot be read as a checkpoint.*train again"):
+        checkpoints.weights(torn)
+    assert torn.read_bytes() == content
