@@ -168,7 +168,7 @@ class Trap:
 
 def test_a_checkpoint_never_executes_anything(tmp_path: Path) -> None:
     torch.save({"model": Trap(), "step": 1}, tmp_path / "latest.ckpt")
-    with pytest.raises(RunError, match="cannot be read as a checkpoint.*Weights only load failed"):
+    with pytest.raises(RunError, match=r"cannot be read as a checkpoint.*Weights only load failed"):
         toy_fit(Supervised(), tmp_path, FitSettings(steps=2))
 
 
