@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-Config = Annotated[Path, typer.Argument(help="A YAML file, as 'init' writes it.")]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, as 'init' writes it.")]
 Overrides = Annotated[
     list[str],
     typer.Option(
@@ -67,10 +67,10 @@ def build(name: str, target: str, about: str) -> Callable[[], None]:
         try:
             app(prog_name=name, obj=Command(name, target))
         except SegSSLError as error:
-            err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+            _complain(error)
             sys.exit(2)
         except OSError as error:
-            err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+            _complain(error)
             err.print("Nothing written so far is lost: mend this, and run the same command again.")
             sys.exit(2)
 
@@ -160,7 +160,9 @@ def train(
 def predict(
     context: typer.Context,
     run: RunFolder,
-    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES", help="Image files, and folders of them.")
+    ],
     output: Annotated[Path, typer.Option(help="Where to write the label maps.")],
 ) -> None:
     """Predict label maps, each on the grid of its image."""
@@ -225,6 +227,10 @@ def _in_a_line(news: News) -> str:
     )
 
 
+def _complain(error: Exception) -> None:
+    err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
+
+
 def _say_case(name: str, number: int, total: int) -> None:
     out.print(f"  {number}/{total}  {escape(name)}")
 
@@ -237,7 +243,7 @@ def _show(findings: Findings) -> None:
         table.add_row(escape(name), escape(value))
     out.print(table)
     for warning in findings.warnings:
-        out.print(f"[yellow]Warning[/]: {escape(warning)}")
+        out.print(f"[yellow]Warning[/]: {escape(warning)}", soft_wrap=True)
 
 
 def _command(context: typer.Context) -> Command:
@@ -261,6 +267,7 @@ def _hush_libraries() -> None:
 
     class Speak(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            err.print(f"[yellow]{record.levelname.title()}[/]: {escape(record.getMessage())}")
+            level, text = record.levelname.title(), escape(record.getMessage())
+            err.print(f"[yellow]{level}[/]: {text}", soft_wrap=True)
 
     logging.getLogger("seg_ssl").handlers = [Speak()]
