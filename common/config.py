@@ -53,7 +53,8 @@ def load(path: Path, schema: type[R], overrides: Sequence[str] = ()) -> R:
         values = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{path} cannot be read: {reason}. Give a YAML file.") from None
+        message = f"{path} cannot be read: {reason}. Give the path of a YAML file."
+        raise ConfigError(message) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
