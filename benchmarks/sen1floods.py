@@ -1,6 +1,6 @@
 """Radar chips with NaN, a mask that says nothing and an empty image: no NaN may come of them.
 
-`python -m benchmarks.sen1floods [--steps 40]` trains, predicts and measures, and looks at every
+`python -m benchmarks.sen1floods [--steps 150]` trains, predicts and measures, and looks at every
 number that was written.
 """
 
@@ -38,7 +38,7 @@ fit: {{steps: {steps}, learning_rate: 1.0e-3, log_every: 1}}
 def main() -> None:
     """Train, evaluate and count what is not finite."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=150)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -58,7 +58,9 @@ def main() -> None:
             nodata = (empty.read(1) == empty.nodata).mean()
         apart = cases[cases["case"] != TEST[0]]
         print(f"{len(log)} logged values, {log['value'].isna().sum()} not finite")
-        print(f"{len(apart)} measures of scenes with data, {apart['value'].isna().sum()} undefined")
+        undefined = apart[apart["value"].isna()]
+        print(f"{len(apart)} measures of scenes with data; undefined, as a share of nothing:")
+        print(undefined[["case", "metric", "class"]].to_string(index=False, header=False) or "none")
         print(f"the empty scene: {nodata:.0%} of its prediction is nodata")
         print(summary.to_string())
 

@@ -45,6 +45,10 @@ class ClassRow(NamedTuple):
     whisker: Whisker | None
 
 
+DETAILS = ("volume_truth_ml", "volume_error_percent", "absent")
+"""Metrics that the table by class has and the first glance leaves out, to fit a screen."""
+
+
 @dataclass(frozen=True, slots=True)
 class MetricTable:
     """All classes under one metric."""
@@ -117,7 +121,7 @@ def overview(found: Evaluation, summary: pd.DataFrame) -> Overview:
     own = {look.name for look in found.classes}
     of_classes = {metric for metric, name in numbers if name in own}
     inside = [pair for pair in numbers if pair[0] in of_classes]
-    metrics = _metrics(found, inside)
+    metrics = [metric for metric in _metrics(found, inside) if metric not in DETAILS]
     looks = {look.name: look for look in found.classes}
     rows = []
     for name in _labels(found, inside):
