@@ -90,6 +90,9 @@ class Domain(Protocol):
     def cases(self, split: Split) -> Iterable[Case]:
         """Whole cases of one split, one at a time."""
 
+    def files(self) -> Iterable[Path]:
+        """The files that training and testing read; no label of an unlabeled case."""
+
     def find(self, paths: Sequence[Path]) -> Iterable[Case]:
         """Cases from files and folders outside the data set, without truth.
 

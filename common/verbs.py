@@ -75,7 +75,7 @@ def train(
     domain = training_domain(run, adapter)
     _first_step(domain, run)
     learner = new_learner(run, domain)
-    record_environment(folder, run.fit.accelerator)
+    record_environment(folder, run.fit.accelerator, domain.files())
 
     fabric = launch(run.fit)
     with _asked_to_stop() as should_stop:

@@ -94,6 +94,14 @@ class Volumes:
             self._cached.add(by_name[name])
             yield by_name[name]
 
+    def files(self) -> Iterator[Path]:
+        for split in SPLITS:
+            for name in names_of(self.settings.splits, split):
+                case = self._by_name[name]
+                yield from case.images
+                if split != "unlabeled" and case.label is not None:
+                    yield case.label
+
     def find(self, paths: Sequence[Path]) -> list[VolumeCase]:
         cases, problems = _found(paths, self.task.channels)
         problems += [problem for case in cases for problem in self._unfit(case)]

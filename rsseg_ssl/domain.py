@@ -76,6 +76,13 @@ class Scenes:
                 )
             yield known[name]
 
+    def files(self) -> Iterator[Path]:
+        for split in SPLITS:
+            for case in self._catalog.used(split):
+                yield from case.images
+                if split != "unlabeled" and case.mask is not None:
+                    yield case.mask
+
     def find(self, paths: Sequence[Path]) -> list[SceneCase]:
         entries, problems = _found(paths)
         cases = [catalog.case_of(entry, self.settings) for entry in entries]

@@ -98,6 +98,9 @@ class ToyDomain:
             image, truth = disc(rng, self.settings.side, self.settings.dims)
             yield ToyCase(f"{split}-{i}", f"{split}-{i}", image, truth)
 
+    def files(self) -> list[Path]:
+        return []
+
     def predict(self, network: nn.Module, case: ToyCase) -> Tensor:
         return network(case.image[None]).softmax(1)[0]
 
