@@ -63,12 +63,22 @@ class Pseudo(NamedTuple):
     target: Labels  # IGNORE where there is nothing to label
     weight: Weights  # in [0, 1]; 0 drops the pixel
 
+    @property
+    def predicted(self) -> Labels:
+        """The class of each pixel, IGNORE where there is nothing to label."""
+        return self.target
+
 
 class SoftPseudo(NamedTuple):
     """The same, before anybody decided: class probabilities and their trust."""
 
     probs: Probs
     weight: Weights  # in [0, 1]; 0 drops the pixel
+
+    @property
+    def predicted(self) -> Labels:
+        """The most probable class of each pixel."""
+        return self.probs.argmax(dim=1)
 
 
 def check_batch(batch: Batch, num_channels: int, num_classes: int) -> None:

@@ -6,16 +6,17 @@ import difflib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from common.errors import ConfigError
 from common.fit import FitSettings
 from common.methods import AnyMethod
 from common.sampling import BatchSize
+from common.schedules import NUMBER
 from common.settings import Count, Settings
 
 R = TypeVar("R", bound="Run")
@@ -27,6 +28,7 @@ class DomainSettings(Settings):
     """What every domain is told; an adapter adds its own."""
 
     batch: BatchSize = BatchSize()
+    partners: tuple[Settings, ...] = ()  # an adapter says which networks these may be
 
 
 class Run(Settings):
@@ -36,6 +38,16 @@ class Run(Settings):
     domain: DomainSettings
     method: AnyMethod
     fit: FitSettings
+
+    @model_validator(mode="after")
+    def _has_a_use_for_partners(self) -> Self:
+        if self.domain.partners and not self.method.takes_partners:
+            raise ValueError(
+                f"domain.partners gives networks to peers, but method {self.method.name!r} has no "
+                "peers of different kinds. Remove domain.partners, or set method.name to "
+                "cross_pseudo."
+            )
+        return self
 
 
 def load(path: Path, schema: type[R], overrides: Sequence[str] = ()) -> R:
@@ -147,7 +159,7 @@ def _explain(error: ErrorDetails, document: yaml.Node | None, known: list[str]) 
     keys, node, lost = [], document, False
     for key in error["loc"]:
         child = _child(node, key)
-        if child is None and not lost and str(key) in _tags(node):
+        if child is None and not lost and str(key) in (NUMBER, *_tags(node)):
             continue  # pydantic names the chosen union member in the path; the file does not
         keys.append(str(key))
         lost = lost or child is None

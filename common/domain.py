@@ -84,8 +84,8 @@ class Domain(Protocol):
     def strong(self, image: Image) -> Image:
         """A harder photometric view, pixel for pixel aligned; drawn from torch's generator."""
 
-    def new_network(self) -> nn.Module:
-        """A fresh network, ``(B, C, *S)`` to logits ``(B, K, *S)``."""
+    def new_network(self, peer: int = 0) -> nn.Module:
+        """A fresh network, ``(B, C, *S)`` to logits ``(B, K, *S)``; the partner for peers > 0."""
 
     def cases(self, split: Split) -> Iterable[Case]:
         """Whole cases of one split, one at a time."""

@@ -68,7 +68,8 @@ class Learner(nn.Module):
                 weights.data = weights.data.contiguous(memory_format=layout)
 
     def forward(self, batch: Batch, progress: float) -> Outcome:
-        return self.method.losses(self.nets, batch, self.kit, progress)
+        kit = self.kit._replace(keep=functools.partial(self.keep, progress=progress))
+        return self.method.losses(self.nets, batch, kit, progress)
 
 
 class Validation(NamedTuple):

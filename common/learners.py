@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import Image, Logits, SomeImage, SomeLogits
+from common.parts import Parted
 
 
 class Networks(nn.Module):
@@ -82,6 +83,19 @@ class Peers(Networks):
     @property
     def predictor(self) -> nn.Module:
         return SoftVote(self.peers)
+
+
+class Heads(Networks):
+    """One network, and more heads (or decoders) on what its parts compute."""
+
+    def __init__(self, student: Parted, others: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.student = student
+        self.others = nn.ModuleList(others)
+
+    @property
+    def predictor(self) -> Parted:
+        return self.student
 
 
 class SoftVote(nn.Module):

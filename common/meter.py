@@ -54,8 +54,7 @@ def _by_class(
     pseudo: Pseudo | SoftPseudo, valid: Mask, num_classes: int
 ) -> tuple[PerClass, PerClass]:
     """Pixels of each predicted class, and the trust they got; IGNORE is left out."""
-    label, weight = pseudo
-    target = label.argmax(dim=1) if isinstance(pseudo, SoftPseudo) else label
+    target, weight = pseudo.predicted, pseudo.weight
     index = torch.where(valid & (target != IGNORE), target, num_classes).flatten()
     counts = weight.new_zeros(2, num_classes + 1)
     counts[0].scatter_add_(0, index, torch.ones_like(weight).flatten())

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from common.batch import Image, Mask, Pseudo, SoftPseudo
+from common.batch import IGNORE, Image, Labels, Mask, Pseudo, SoftPseudo
 from common.errors import ShapeError
 from common.settings import Fraction, Settings
 
@@ -56,8 +56,8 @@ class Mix(Settings):
     """A way to make training images out of two."""
 
     @abstractmethod
-    def draw(self, image: Image) -> Cut | Uncut:
-        """Decide what moves where, for a batch shaped like ``image``."""
+    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Cut | Uncut:
+        """Decide what moves where, for images and what was predicted of them."""
 
 
 class NoMix(Mix):
@@ -65,7 +65,7 @@ class NoMix(Mix):
 
     name: Literal["none"] = "none"
 
-    def draw(self, image: Image) -> Uncut:
+    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Uncut:
         return Uncut()
 
 
@@ -83,14 +83,30 @@ class CutMix(Mix):
     share_low: Fraction = 0.25
     share_high: Fraction = 0.5
 
-    def draw(self, image: Image) -> Cut:
+    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Cut:
         return Cut(
             partner=partners(image.shape[0], image.device),
             where=boxes(image, self.share_low, self.share_high),
         )
 
 
-AnyMix = Annotated[NoMix | CutMix, Field(discriminator="name")]
+class ClassMix(Mix):
+    """Paste half of the classes predicted in another image of the batch into each image [1].
+
+    The partner is never the image itself. Of ``n`` classes predicted in the partner, ``n // 2``
+    drawn at random are pasted, with the pixels that they cover.
+
+    [1] Olsson et al., ClassMix, WACV 2021, arXiv:2007.07936, Algorithm 1.
+    """
+
+    name: Literal["classmix"] = "classmix"
+
+    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Cut:
+        partner = partners(image.shape[0], image.device)
+        return Cut(partner=partner, where=half_of_the_classes(pseudo.predicted)[partner])
+
+
+AnyMix = Annotated[NoMix | CutMix | ClassMix, Field(discriminator="name")]
 """What ``mix:`` may say in a YAML file."""
 
 
@@ -102,7 +118,7 @@ def partners(batch: int, device: torch.device) -> Tensor:
     """
     if batch < 2:
         raise ShapeError(
-            f"CutMix needs a partner for each image, but the batch holds {batch} unlabeled. "
+            f"Mixing needs a partner for each image, but the batch holds {batch} unlabeled. "
             "Set domain.batch.unlabeled to 2 or more, or method.mix.name to none."
         )
     order = torch.randperm(batch, device=device)
@@ -126,3 +142,15 @@ def boxes(image: Image, share_low: float, share_high: float) -> Mask:
         hit = (index >= start) & (index < start + length[:, None])
         inside &= hit.view(batch, *[side if a == axis else 1 for a in range(len(sides))])
     return inside
+
+
+def half_of_the_classes(predicted: Labels) -> Mask:
+    """The pixels of a random half of the classes in each sample, rounded down; never IGNORE."""
+    flat = predicted.flatten(1)
+    present = torch.zeros((len(flat), IGNORE + 1), dtype=torch.bool, device=flat.device)
+    present.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
+    present[:, IGNORE] = False
+    draw = torch.rand(present.shape, device=flat.device) + ~present  # absent classes come last
+    rank = draw.argsort(dim=1).argsort(dim=1)
+    chosen = present & (rank < present.sum(dim=1, keepdim=True) // 2)
+    return chosen.gather(1, flat).view_as(predicted)

@@ -39,6 +39,12 @@ class Parted(nn.Module):
         """How many channels pixel features have."""
         return next(m.in_channels for m in self.head.modules() if isinstance(m, CONVOLUTIONS))
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes the logits tell apart."""
+        *_, last = (m for m in self.head.modules() if isinstance(m, CONVOLUTIONS))
+        return last.out_channels
+
 
 def parted(network: nn.Module) -> Parted:
     """``network``, seen to have parts.

@@ -1,8 +1,18 @@
-"""Factors as functions of training progress in [0, 1]. Pure, so a run can resume anywhere."""
+"""Numbers as functions of training progress in [0, 1]. Pure, so a run can resume anywhere.
+
+The functions are factors; the classes are what a YAML file may write where a method, a filter
+or a mix has a number: ``weight: 0.5``, or ``weight: {name: linear, end: 0.5, until: 0.4}``.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Tag
+
+from common.settings import Fraction, NonNegative, Settings
 
 
 def sigmoid_ramp(progress: float, until: float) -> float:
@@ -50,3 +60,98 @@ def warm_up(progress: float, until: float) -> float:
 def constant(progress: float) -> float:
     """1, always."""
     return 1.0
+
+
+class Schedule(Settings):
+    """A number that changes while a run trains: from ``start`` to ``end``, and there it stays."""
+
+    name: str
+    start: NonNegative = 0.0
+    end: NonNegative
+    since: Fraction = 0.0  # progress up to which it is ``start``
+    until: Fraction = 1.0  # progress from which on it is ``end``
+
+    def __call__(self, progress: float) -> float:
+        """Its value at ``progress``, always between ``start`` and ``end``."""
+        if progress >= self.until:
+            return self.end
+        if progress <= self.since:
+            return self.start
+        passed = (progress - self.since) / (self.until - self.since)
+        return self.start + (self.end - self.start) * self.factor(passed)
+
+    @abstractmethod
+    def factor(self, passed: float) -> float:
+        """How much of the way is gone when ``passed``, in (0, 1), of the time is."""
+
+
+class Linear(Schedule):
+    """A straight line."""
+
+    name: Literal["linear"] = "linear"
+
+    def factor(self, passed: float) -> float:
+        return passed
+
+
+class Sigmoid(Schedule):
+    """A slow start and a steep end, as :func:`sigmoid_ramp`: the usual ramp of a weight."""
+
+    name: Literal["sigmoid"] = "sigmoid"
+
+    def factor(self, passed: float) -> float:
+        return sigmoid_ramp(passed, 1.0)
+
+
+class Cosine(Schedule):
+    """Half a cosine: slow at both ends."""
+
+    name: Literal["cosine"] = "cosine"
+
+    def factor(self, passed: float) -> float:
+        return 1.0 - cosine(passed)
+
+
+class Jump(Schedule):
+    """``start`` before ``until``, ``end`` from there on."""
+
+    name: Literal["jump"] = "jump"
+
+    def factor(self, passed: float) -> float:
+        return 0.0
+
+
+NUMBER = "number"
+"""The tag of a plain number among schedules."""
+
+
+def value_at(number: float | Schedule, progress: float) -> float:
+    """What ``number`` is at ``progress``; a plain number always is itself."""
+    return number(progress) if isinstance(number, Schedule) else number
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, dict):
+        return str(value.get("name", ""))
+    return value.name if isinstance(value, Schedule) else NUMBER
+
+
+def _is_share(number: float | Schedule) -> float | Schedule:
+    if isinstance(number, Schedule) and max(number.start, number.end) > 1:
+        raise ValueError(f"a fraction runs from 0 to 1, got {number.start:g} to {number.end:g}.")
+    return number
+
+
+AnySchedule = (
+    Annotated[Linear, Tag("linear")]
+    | Annotated[Sigmoid, Tag("sigmoid")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Jump, Tag("jump")]
+)
+Weight = Annotated[Annotated[NonNegative, Tag(NUMBER)] | AnySchedule, Discriminator(_kind)]
+"""A number from 0 up, or a schedule of such."""
+
+Share = Annotated[
+    Annotated[Fraction, Tag(NUMBER)] | AnySchedule, Discriminator(_kind), AfterValidator(_is_share)
+]
+"""A number from 0 to 1, or a schedule of such."""

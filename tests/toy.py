@@ -5,42 +5,87 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from common.batch import Batch, Labeled, Unlabeled
-from common.config import Run
+from common.config import DomainSettings, Run
 from common.domain import Measure, ReportText, Task
 from common.fit import Company, FitSettings, Fitted, Learner, fit
 from common.methods import Method
+from common.parts import Features, Parted
 from common.sampling import BatchSize, TwoStream
-from common.settings import Positive, Settings
+from common.settings import Positive
 
 
-class ToySettings(Settings):
+Norm: TypeAlias = Literal["batch", "instance", "group"]
+
+
+class ToySettings(DomainSettings):
     side: Positive = 16
     dims: Positive = 2
     batch: BatchSize = BatchSize(labeled=2, unlabeled=4)
+    norm: Norm = "batch"
+    partners: tuple[Norm, ...] = ()  # norms of the other peers' networks, in turn
 
 
 class ToyRun(Run):
     domain: ToySettings
 
 
-class Net(nn.Module):
-    def __init__(self, dims: int, channels: int, classes: int) -> None:
+class Net(Parted):
+    """Two levels: ``S`` voxels a side with 8 channels, half of them with 16."""
+
+    def __init__(self, dims: int, channels: int, classes: int, *, norm: Norm = "batch") -> None:
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        super().__init__(
+            encoder=_Encoder(dims, channels, norm),
+            decoder=_Decoder(conv(8 + 16, 8, 3, padding=1)),
+            head=conv(8, classes, 1),
+        )
+
+
+class _Encoder(nn.Module):
+    def __init__(self, dims: int, channels: int, norm: Norm) -> None:
         super().__init__()
         conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
-        norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims]
-        self.encode = nn.Sequential(conv(channels, 8, 3, padding=1), norm(8), nn.ReLU())
-        self.decode = conv(8, classes, 3, padding=1)
+        self.fine = nn.Sequential(
+            conv(channels, 8, 3, padding=1), _normalizing(norm, dims, 8), nn.ReLU()
+        )
+        self.coarse = nn.Sequential(
+            conv(8, 16, 3, stride=2, padding=1), _normalizing(norm, dims, 16), nn.ReLU()
+        )
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.decode(self.encode(image))
+    def forward(self, image: Tensor) -> Features:
+        fine = self.fine(image)
+        return fine, self.coarse(fine)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, merge: nn.Module) -> None:
+        super().__init__()
+        self.merge = merge
+
+    def forward(self, features: Features) -> Tensor:
+        fine, coarse = features
+        larger = F.interpolate(coarse, size=fine.shape[2:])
+        return self.merge(torch.cat([fine, larger], dim=1)).relu()
+
+
+def _normalizing(norm: Norm, dims: int, channels: int) -> nn.Module:
+    if norm == "group":
+        return nn.GroupNorm(4, channels)
+    batch, instance = {
+        2: (nn.BatchNorm2d, nn.InstanceNorm2d),
+        3: (nn.BatchNorm3d, nn.InstanceNorm3d),
+    }[dims]
+    return batch(channels) if norm == "batch" else instance(channels, affine=True)
 
 
 @dataclass
@@ -89,7 +134,7 @@ class ToyDomain:
     def strong(self, image: Tensor) -> Tensor:
         return image * 1.2 + 0.3 * torch.randn_like(image)
 
-    def new_network(self) -> nn.Module:
+    def new_network(self, peer: int = 0) -> nn.Module:
         return Net(self.settings.dims, 1, 2)
 
     def cases(self, split: str) -> Iterator[ToyCase]:

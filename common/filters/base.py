@@ -17,9 +17,11 @@ class Filter(Settings):
     training overrides :meth:`start` and keeps what it learns in buffers.
     """
 
+    name: str
+
     @abstractmethod
-    def __call__(self, probs: Probs) -> Weights:
-        """Turn class probabilities into weights in [0, 1]."""
+    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
+        """Turn class probabilities into weights in [0, 1], at ``progress`` of the training."""
 
     def start(self, num_classes: int) -> nn.Module:
         """The live filter for one run: a module, probabilities to weights."""
@@ -31,5 +33,6 @@ class _Pure(nn.Module):
         super().__init__()
         self.filter = filter
 
-    def forward(self, probs: Probs) -> Weights:
-        return self.filter(probs)
+    def forward(self, probs: Probs, progress: float = 1.0) -> Weights:
+        weights: Weights = self.filter(probs, progress)
+        return weights

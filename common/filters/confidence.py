@@ -6,7 +6,7 @@ from typing import Literal
 
 from common.batch import Probs, Weights
 from common.filters.base import Filter
-from common.settings import Fraction
+from common.schedules import Share, value_at
 
 
 class Confidence(Filter):
@@ -18,7 +18,7 @@ class Confidence(Filter):
     """
 
     name: Literal["confidence"] = "confidence"
-    threshold: Fraction = 0.95  # tau
+    threshold: Share = 0.95  # tau
 
-    def __call__(self, probs: Probs) -> Weights:
-        return (probs.amax(dim=1) >= self.threshold).to(probs.dtype)
+    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
+        return (probs.amax(dim=1) >= value_at(self.threshold, progress)).to(probs.dtype)

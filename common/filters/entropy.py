@@ -7,7 +7,7 @@ from typing import Literal
 
 from common.batch import Probs, Weights
 from common.filters.base import Filter
-from common.settings import Fraction
+from common.schedules import Share, value_at
 
 
 class Entropy(Filter):
@@ -20,10 +20,10 @@ class Entropy(Filter):
     """
 
     name: Literal["entropy"] = "entropy"
-    ceiling: Fraction = 0.5
+    ceiling: Share = 0.5
 
-    def __call__(self, probs: Probs) -> Weights:
-        return (normalized_entropy(probs) <= self.ceiling).to(probs.dtype)
+    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
+        return (normalized_entropy(probs) <= value_at(self.ceiling, progress)).to(probs.dtype)
 
 
 def normalized_entropy(probs: Probs) -> Weights:

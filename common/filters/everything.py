@@ -18,5 +18,5 @@ class All(Filter):
 
     name: Literal["all"] = "all"
 
-    def __call__(self, probs: Probs) -> Weights:
+    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
         return torch.ones_like(probs[:, 0])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from common.methods.base import Kit, Method, Outcome
+from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.methods.cross_pseudo import CrossPseudo
 from common.methods.fixmatch import FixMatch
 from common.methods.mean_teacher import MeanTeacher
@@ -18,11 +18,13 @@ AnyMethod = Annotated[
 
 __all__ = [
     "AnyMethod",
+    "Card",
     "CrossPseudo",
     "FixMatch",
     "Kit",
     "MeanTeacher",
     "Method",
+    "NewNetwork",
     "Outcome",
     "Supervised",
 ]

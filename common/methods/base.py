@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from common.batch import Batch, Pseudo, SoftPseudo
@@ -31,6 +32,33 @@ class Outcome(NamedTuple):
     pseudo: Pseudo | SoftPseudo | None = None  # what was taught, before mixing, for the record
 
 
+class NewNetwork(Protocol):
+    """Makes fresh networks as the domain describes them."""
+
+    def __call__(self, peer: int = 0) -> nn.Module:
+        """The network of one peer; they differ only where the user gave partners."""
+
+
+class Card(NamedTuple):
+    """What the table of methods says of one, beside the first sentence of its docstring."""
+
+    paper: str  # as the field calls it
+    year: int
+    family: Literal[
+        "baseline",
+        "teacher and student",
+        "mutual",
+        "heads",
+        "copy-paste",
+        "learned correction",
+        "calibrated",
+        "more signals",
+    ]
+    networks: str  # held; of them learning
+    forwards: str  # per step
+    needs: str = ""  # beyond a network and a few labels
+
+
 class Method(Settings):
     """A semi-supervised method: its hyper-parameters, its networks, its losses.
 
@@ -38,15 +66,29 @@ class Method(Settings):
     box. A method is frozen: whatever training changes lives in its networks.
     """
 
+    card: ClassVar[Card]
     needs_unlabeled: ClassVar[bool] = True
+    uses_filter: ClassVar[bool] = True
+    takes_partners: ClassVar[bool] = False  # whether its peers may be different networks
+
+    name: str
 
     supervised_loss: AnyLoss = CrossEntropyDice()
     filter: AnyFilter = All()  # also describes the pseudo-labels that a report measures
 
     @abstractmethod
-    def networks(self, new_network: Callable[[], nn.Module]) -> Networks:
+    def networks(self, new_network: NewNetwork) -> Networks:
         """The networks this method trains, and how they depend on each other."""
 
     @abstractmethod
     def losses(self, nets: Any, batch: Batch, kit: Kit, progress: float) -> Outcome:  # noqa: ANN401
         """One pass over the algorithm box. ``progress`` runs from 0 to 1."""
+
+    @model_validator(mode="after")
+    def _has_a_use_for_its_filter(self) -> Self:
+        if not self.uses_filter and not isinstance(self.filter, All):
+            raise ValueError(
+                f"method {self.name!r} drops no pixels, so filter {self.filter.name!r} would do "
+                "nothing. Remove method.filter, or choose another method."
+            )
+        return self

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import permutations
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from common.batch import Batch
 from common.labeling import pseudo_label
 from common.learners import Peers, together
 from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
-from common.methods.base import Kit, Method, Outcome
+from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
-from common.schedules import sigmoid_ramp
-from common.settings import Fraction, NonNegative
+from common.schedules import Sigmoid, Weight, value_at
 
 
 class CrossPseudo(Method):
@@ -36,22 +33,30 @@ class CrossPseudo(Method):
     [2] Filipiak et al., n-CPS, 2021, arXiv:2112.07528, Eqs. 3-5.
     """
 
+    card: ClassVar[Card] = Card(
+        paper="CPS, n-CPS; CTCT with partners",
+        year=2021,
+        family="mutual",
+        networks="n; n",
+        forwards="n + n without gradient",
+    )
+    takes_partners: ClassVar[bool] = True
+
     name: Literal["cross_pseudo"] = "cross_pseudo"
     num_peers: Annotated[int, Field(ge=2)] = 2  # n
     unlabeled_loss: AnyLoss = CrossEntropy()
-    unlabeled_weight: NonNegative = 1.5  # lambda
-    ramp_until: Fraction = 0.2
+    unlabeled_weight: Weight = Sigmoid(end=1.5, until=0.2)  # lambda
     mix: AnyMix = NoMix()
 
-    def networks(self, new_network: Callable[[], nn.Module]) -> Peers:
-        return Peers(new_network() for _ in range(self.num_peers))
+    def networks(self, new_network: NewNetwork) -> Peers:
+        return Peers(new_network(peer) for peer in range(self.num_peers))
 
     def losses(self, nets: Peers, batch: Batch, kit: Kit, progress: float) -> Outcome:
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
             pseudos = [pseudo_label(peer(weak.image), kit.keep, weak.valid) for peer in nets.peers]
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0])
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 
         taught = [cut.pseudo(pseudo) for pseudo in pseudos]
@@ -60,7 +65,7 @@ class CrossPseudo(Method):
             for teacher, learner in permutations(range(self.num_peers), 2)
         ]
         cross = torch.stack(lessons).sum() / (self.num_peers - 1)
-        weight = self.unlabeled_weight * sigmoid_ramp(progress, self.ramp_until)
+        weight = value_at(self.unlabeled_weight, progress)
         return Outcome(
             losses={
                 "supervised": torch.stack(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import nn
 
 from common.batch import Batch
 from common.filters import AnyFilter, Confidence
 from common.labeling import pseudo_label
 from common.learners import Solo, TeacherStudent, together
 from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
-from common.methods.base import Kit, Method, Outcome
+from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
-from common.settings import Fraction, NonNegative
+from common.schedules import Weight, value_at
+from common.settings import Fraction
 
 
 class FixMatch(Method):
@@ -34,14 +33,22 @@ class FixMatch(Method):
     [3] Yang et al., UniMatch V2, 2024, arXiv:2410.10777, Sec. 3.
     """
 
+    card: ClassVar[Card] = Card(
+        paper="FixMatch; ClassMix",
+        year=2020,
+        family="teacher and student",
+        networks="1 or 2; 1",
+        forwards="1 + 1 without gradient",
+    )
+
     name: Literal["fixmatch"] = "fixmatch"
     filter: AnyFilter = Confidence(threshold=0.95)
     unlabeled_loss: AnyLoss = CrossEntropy()
-    unlabeled_weight: NonNegative = 1.0  # lambda_u
+    unlabeled_weight: Weight = 1.0  # lambda_u
     teacher_decay: Fraction | None = None  # alpha; absent: the student labels for itself
     mix: AnyMix = NoMix()
 
-    def networks(self, new_network: Callable[[], nn.Module]) -> Solo | TeacherStudent:
+    def networks(self, new_network: NewNetwork) -> Solo | TeacherStudent:
         student = new_network()
         if self.teacher_decay is None:
             return Solo(student)
@@ -54,13 +61,13 @@ class FixMatch(Method):
 
         with torch.no_grad():
             pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 
         return Outcome(
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth),
-                "unlabeled": self.unlabeled_weight
+                "unlabeled": value_at(self.unlabeled_weight, progress)
                 * pseudo_supervised(self.unlabeled_loss, on_mixed, cut.pseudo(pseudo)),
             },
             pseudo=pseudo,

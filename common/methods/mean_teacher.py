@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import nn
 
 from common.batch import Batch
 from common.labeling import soft_pseudo_label
 from common.learners import TeacherStudent, together
 from common.losses import consistency, supervised
-from common.methods.base import Kit, Method, Outcome
+from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
-from common.schedules import sigmoid_ramp
-from common.settings import Fraction, NonNegative
+from common.schedules import Sigmoid, Weight, value_at
+from common.settings import Fraction
 
 
 class MeanTeacher(Method):
@@ -33,13 +31,20 @@ class MeanTeacher(Method):
     [2] French et al., CutMix-Seg, 2020, arXiv:1906.01916, Sec. 3.3.
     """
 
+    card: ClassVar[Card] = Card(
+        paper="Mean Teacher; CutMix-Seg",
+        year=2017,
+        family="teacher and student",
+        networks="2; 1",
+        forwards="1 + 1 without gradient",
+    )
+
     name: Literal["mean_teacher"] = "mean_teacher"
-    unlabeled_weight: NonNegative = 10.0  # lambda: the squares of K probabilities are small
+    unlabeled_weight: Weight = Sigmoid(end=10.0, until=0.2)  # lambda: K squares are small
     decay: Fraction = 0.99  # alpha
-    ramp_until: Fraction = 0.2
     mix: AnyMix = NoMix()
 
-    def networks(self, new_network: Callable[[], nn.Module]) -> TeacherStudent:
+    def networks(self, new_network: NewNetwork) -> TeacherStudent:
         return TeacherStudent(new_network(), decay=self.decay)
 
     def losses(self, nets: TeacherStudent, batch: Batch, kit: Kit, progress: float) -> Outcome:
@@ -47,10 +52,10 @@ class MeanTeacher(Method):
 
         with torch.no_grad():
             pseudo = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 
-        weight = self.unlabeled_weight * sigmoid_ramp(progress, self.ramp_until)
+        weight = value_at(self.unlabeled_weight, progress)
         return Outcome(
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth),

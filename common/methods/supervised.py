@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, Literal
-
-from torch import nn
 
 from common.batch import Batch
 from common.learners import Solo
 from common.losses import supervised
-from common.methods.base import Kit, Method, Outcome
+from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 
 
 class Supervised(Method):
@@ -19,11 +16,15 @@ class Supervised(Method):
     Networks: 1. Forward passes per step: 1, on the labeled images.
     """
 
+    card: ClassVar[Card] = Card(
+        paper="supervised only", year=2015, family="baseline", networks="1; 1", forwards="1"
+    )
     needs_unlabeled: ClassVar[bool] = False
+    uses_filter: ClassVar[bool] = False
 
     name: Literal["supervised"] = "supervised"
 
-    def networks(self, new_network: Callable[[], nn.Module]) -> Solo:
+    def networks(self, new_network: NewNetwork) -> Solo:
         return Solo(new_network())
 
     def losses(self, nets: Solo, batch: Batch, kit: Kit, progress: float) -> Outcome:

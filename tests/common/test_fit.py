@@ -34,7 +34,7 @@ class Plain(ToyDomain):
         super().__init__(ToySettings(side=8))
         self.given, self.asked = batches, []
 
-    def new_network(self) -> nn.Module:
+    def new_network(self, peer: int = 0) -> nn.Module:
         return nn.Conv2d(1, 2, 3, padding=1)
 
     def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
@@ -221,7 +221,7 @@ class Cliff(nn.Module):
 
 
 class Steep(Plain):
-    def new_network(self) -> nn.Module:
+    def new_network(self, peer: int = 0) -> nn.Module:
         return Cliff()
 
 

@@ -141,7 +141,7 @@ def test_who_predicts() -> None:
 
 
 def test_peers_start_in_different_places() -> None:
-    first, second = CrossPseudo().networks(lambda: Net(2, 1, 2)).peers
+    first, second = CrossPseudo().networks(lambda peer=0: Net(2, 1, 2)).peers
     assert not torch.equal(first.decode.weight, second.decode.weight)
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common.batch import Pseudo, SoftPseudo
+from common.batch import IGNORE, Pseudo, SoftPseudo
 from common.errors import ShapeError
-from common.mixing import CutMix, NoMix, boxes, partners
+from common.mixing import ClassMix, CutMix, NoMix, boxes, half_of_the_classes, partners
 
 CPU = torch.device("cpu")
 SIDES = {2: (12, 9), 3: (7, 8, 6)}
@@ -25,6 +25,10 @@ def who_and_where(batch: int, sides: tuple[int, ...]) -> Tensor:
     where = torch.stack(grid).expand(batch, -1, *sides)
     who = torch.arange(batch).view(batch, 1, *[1] * len(sides)).expand(batch, 1, *sides)
     return torch.cat([who, where], dim=1).float()
+
+
+def predicted(classes: Tensor) -> Pseudo:
+    return Pseudo(classes.long(), torch.ones_like(classes, dtype=torch.float32))
 
 
 @given(st.integers(2, 40), st.integers(0, 10_000))
@@ -48,11 +52,11 @@ def test_every_other_image_can_be_the_partner() -> None:
 @pytest.mark.parametrize("batch", [0, 1])
 def test_a_lone_image_is_refused_in_words(batch: int) -> None:
     message = (
-        f"CutMix needs a partner for each image, but the batch holds {batch} unlabeled. "
+        f"Mixing needs a partner for each image, but the batch holds {batch} unlabeled. "
         "Set domain.batch.unlabeled to 2 or more, or method.mix.name to none."
     )
     with pytest.raises(ShapeError, match=f"^{re.escape(message)}$"):
-        CutMix().draw(torch.zeros(batch, 1, 8, 8))
+        CutMix().draw(torch.zeros(batch, 1, 8, 8), predicted(torch.zeros(batch, 8, 8)))
 
 
 @dimensions
@@ -66,7 +70,7 @@ def test_image_label_and_trust_move_alike_f9(dims: int, seed: int, batch: int) -
     hard, soft = Pseudo(who.long(), who / batch), SoftPseudo(probs, who / batch)
 
     torch.manual_seed(seed)
-    cut = CutMix().draw(image)
+    cut = CutMix().draw(image, predicted(image[:, 0]))
     mixed, label, trust = cut.image(image), *cut.pseudo(hard)
     soft_label, soft_trust = cut.pseudo(soft)
 
@@ -85,7 +89,7 @@ def test_image_label_and_trust_move_alike_f9(dims: int, seed: int, batch: int) -
 def test_the_types_of_pseudo_labels_survive(dims: int) -> None:
     image = who_and_where(2, SIDES[dims])
     who = image[:, 0]
-    for mix in (CutMix().draw(image), NoMix().draw(image)):
+    for mix in (CutMix().draw(image, predicted(image[:, 0])), NoMix().draw(image, predicted(image[:, 0]))):
         assert type(mix.pseudo(Pseudo(who.long(), who))) is Pseudo
         assert type(mix.pseudo(SoftPseudo(image, who))) is SoftPseudo
 
@@ -93,7 +97,7 @@ def test_the_types_of_pseudo_labels_survive(dims: int) -> None:
 def test_no_mix_gives_back_the_very_same() -> None:
     image = who_and_where(1, SIDES[2])
     pseudo = Pseudo(image[:, 0].long(), image[:, 0])
-    same = NoMix().draw(image)
+    same = NoMix().draw(image, predicted(image[:, 0]))
     assert same.image(image) is image
     assert same.pseudo(pseudo) is pseudo
 
@@ -163,6 +167,43 @@ def test_the_whole_share_is_the_whole_image() -> None:
 def test_mixing_waits_for_no_device() -> None:
     image = torch.zeros(4, 2, 8, 8, device="meta")  # a value asked of it would raise
     pseudo = Pseudo(image[:, 0].long(), image[:, 0])
-    cut = CutMix().draw(image)
+    cut = CutMix().draw(image, predicted(image[:, 0]))
     assert cut.image(image).shape == image.shape
     assert cut.pseudo(pseudo).weight.shape == pseudo.weight.shape
+
+
+@given(st.integers(0, 10_000), st.integers(1, 7))
+@settings(max_examples=50, deadline=None)
+def test_half_of_the_classes_of_each_sample_are_pasted_whole(seed: int, classes: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (3, 6, 5), generator=rng)
+    labels[:, 0] = IGNORE
+    torch.manual_seed(seed)
+    chosen = half_of_the_classes(labels)
+    for sample, where in zip(labels, chosen, strict=True):
+        present = set(sample.unique().tolist()) - {IGNORE}
+        pasted = set(sample[where].tolist())
+        assert len(pasted) == len(present) // 2
+        assert not pasted & set(sample[~where].tolist())  # a class is pasted whole or not at all
+
+
+def test_each_class_is_as_likely_to_be_pasted() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([[0, 1, 2, 3]]).repeat(400, 1)
+    share = half_of_the_classes(labels).float().mean(dim=0)
+    assert ((share - 0.5).abs() < 0.1).all()
+
+
+def test_classmix_takes_pixels_of_the_partner_where_the_partner_shows_the_class() -> None:
+    torch.manual_seed(0)
+    labels = torch.randint(0, 4, (4, 8, 8))
+    image = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 8, 8)
+    cut = ClassMix().draw(image, predicted(labels))
+    mixed, pseudo = cut.image(image), cut.pseudo(predicted(labels))
+    for sample in range(4):
+        partner, inside = cut.partner[sample], cut.where[sample]
+        assert inside.any()
+        assert not inside.all()
+        assert (mixed[sample, 0][inside] == partner).all()
+        assert torch.equal(pseudo.target[sample][inside], labels[partner][inside])
+        assert torch.equal(pseudo.target[sample][~inside], labels[sample][~inside])

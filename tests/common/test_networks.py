@@ -34,7 +34,7 @@ def refused(custom: Custom, message: str) -> None:
 def test_a_class_is_made_with_its_arguments() -> None:
     network = Custom(target="tests.toy:Net", arguments=ARGUMENTS).build()
     assert isinstance(network, Net)
-    assert network.decode.out_channels == 3
+    assert network.num_classes == 3
 
 
 def test_a_function_may_make_it() -> None:

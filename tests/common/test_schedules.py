@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from common import schedules
+from common.schedules import Cosine, Jump, Linear, Schedule, Share, Sigmoid, Weight, value_at
+from common.settings import Settings
 
 progress = st.floats(0, 1)
 some_progress = st.floats(0.01, 1)
@@ -69,3 +73,61 @@ def test_warm_up_is_a_straight_line_that_stops_at_one(at: float, until: float) -
 @given(progress)
 def test_constant_is_one(at: float) -> None:
     assert schedules.constant(at) == 1
+
+
+SCHEDULES = [
+    kind(start=low, end=high, since=0.2, until=0.6)
+    for kind in (Linear, Sigmoid, Cosine, Jump)
+    for low, high in ((0.0, 2.0), (3.0, 1.0))
+]
+each_schedule = pytest.mark.parametrize(
+    "schedule", SCHEDULES, ids=lambda each: f"{each.name}-{each.start:g}-{each.end:g}"
+)
+
+
+@each_schedule
+@given(progress=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
+def test_a_schedule_moves_one_way_from_start_to_end_and_stays_there(
+    schedule: Schedule, progress: list[float]
+) -> None:
+    early, late = (schedule(each) for each in progress)
+    assert (late - early) * (schedule.end - schedule.start) >= 0
+    assert min(schedule.start, schedule.end) <= early <= max(schedule.start, schedule.end)
+    assert schedule(0.0) == schedule(0.2) == schedule.start
+    assert schedule(0.6) == schedule(1.0) == schedule.end
+
+
+def test_schedules_by_hand() -> None:
+    assert Linear(start=1, end=3, until=0.5)(0.25) == pytest.approx(2)
+    assert Cosine(end=1)(0.5) == pytest.approx(0.5)
+    assert Sigmoid(end=10, until=0.5)(0.25) == pytest.approx(10 * math.exp(-5 * 0.25))
+    assert Jump(start=2, end=5, until=0.5)(0.49) == 2
+    assert value_at(0.7, 0.1) == 0.7
+    assert value_at(Linear(end=1), 0.1) == pytest.approx(0.1)
+
+
+class Numbers(Settings):
+    weight: Weight = 1.0
+    share: Share = 0.5
+
+
+def test_a_yaml_file_may_give_a_number_or_a_schedule() -> None:
+    numbers = Numbers.model_validate({"weight": {"name": "linear", "end": 3}, "share": 1})
+    assert value_at(numbers.weight, 0.5) == 1.5
+    assert value_at(numbers.share, 0.5) == 1
+    assert Numbers.model_validate(numbers.model_dump(mode="json")) == numbers
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"share": 1.5}, "less than or equal to 1"),
+        ({"share": {"name": "linear", "end": 1.5}}, "a fraction runs from 0 to 1, got 0 to 1.5"),
+        ({"weight": -1}, "greater than or equal to 0"),
+        ({"weight": {"name": "lineer", "end": 1}}, "'lineer'"),
+        ({"weight": {"name": "linear"}}, "Field required"),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused(values: dict, complaint: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(complaint)):
+        Numbers.model_validate(values)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from common.batch import Batch
 from common.domain import Task
 from common.evaluate import validation
 from common.filters import All
 from common.fit import Company, FitSettings, Learner, fit
-from common.methods import AnyMethod, Method
-from common.mixing import CutMix
+from common.methods import AnyMethod, Method, Outcome
+from common.mixing import ClassMix, CutMix
 from tests.toy import Net, ToyDomain, ToySettings
 
 METHODS = typing.get_args(typing.get_args(AnyMethod)[0])
-MIXED = [m(mix=CutMix()) for m in METHODS if "mix" in m.model_fields]
+MIXED = [m(mix=mix()) for m in METHODS if "mix" in m.model_fields for mix in (CutMix, ClassMix)]
 
 
 @pytest.fixture(params=[2, 3], ids=["tiles", "volumes"])
@@ -30,7 +31,7 @@ def domain(request: pytest.FixtureRequest) -> ToyDomain:
 
 @pytest.fixture(
     params=[*(m() for m in METHODS), *MIXED],
-    ids=lambda m: m.name + ("+cutmix" if m in MIXED else ""),
+    ids=lambda m: m.name + (f"+{m.mix.name}" if m in MIXED else ""),
 )
 def method(request: pytest.FixtureRequest) -> Method:
     return request.param
@@ -75,10 +76,13 @@ def test_no_gradient_reaches_the_pseudo_label(domain: ToyDomain, method: Method)
         assert not any(part.requires_grad for part in outcome.pseudo)
 
 
+def learning_from_all(method: Method) -> Method:
+    """``method`` with a filter that keeps every pixel, so that each of its parts has a say."""
+    return method.model_copy(update={"filter": All()})
+
+
 def test_every_loss_term_teaches(domain: ToyDomain, method: Method) -> None:
-    if "filter" in method.model_fields_set or method.name == "fixmatch":
-        method = method.model_copy(update={"filter": type(method.filter)(threshold=0.0)})
-    learner = Learner(method, domain)
+    learner = Learner(learning_from_all(method), domain)
     outcome = learner(next(domain.batches(seed=0, first_step=0)), 1.0)
     for name, loss in outcome.losses.items():
         learner.zero_grad()
@@ -87,9 +91,9 @@ def test_every_loss_term_teaches(domain: ToyDomain, method: Method) -> None:
         assert any(g.abs().sum() > 0 for g in gradients), name
 
 
-def learning_from_all(method: Method) -> Method:
-    """``method`` with a filter that keeps every pixel, so that each of its parts has a say."""
-    return method.model_copy(update={"filter": All()})
+def of_unlabeled(outcome: Outcome) -> dict[str, Tensor]:
+    """The terms that unlabeled images teach: a term of labeled ones alone is called so."""
+    return {k: v for k, v in outcome.losses.items() if not k.startswith("supervised")}
 
 
 def test_the_unlabeled_loss_looks_at_the_strong_view_f2(domain: ToyDomain, method: Method) -> None:
@@ -97,17 +101,35 @@ def test_the_unlabeled_loss_looks_at_the_strong_view_f2(domain: ToyDomain, metho
         return
     learner = Learner(learning_from_all(method), domain)
     batch = next(domain.batches(seed=0, first_step=0))
-    values = []
+    values, looked = [], []
+
+    def strong(image: Tensor, factor: float) -> Tensor:
+        looked.append(factor)
+        return image * factor
+
     for factor in (1.0, -2.0):
         torch.manual_seed(0)
-        kit = learner.kit._replace(strong=lambda image, factor=factor: image * factor)
-        values.append(learner.method.losses(learner.nets, batch, kit, 1.0).losses["unlabeled"])
-    assert values[0] != values[1]
+        kit = learner.kit._replace(strong=functools.partial(strong, factor=factor))
+        outcome = learner.method.losses(learner.nets, batch, kit, 1.0)
+        values.append(sum(of_unlabeled(outcome).values()))
+    assert looked == [] or values[0] != values[1]
+
+
+def test_every_weight_that_learns_gets_a_gradient_in_every_step(
+    domain: ToyDomain, method: Method
+) -> None:
+    learner = Learner(method, domain)  # or several processes would wait for one another
+    for progress in (0.0, 0.5, 1.0):
+        learner.zero_grad()
+        outcome = learner(next(domain.batches(seed=0, first_step=0)), progress)
+        torch.stack([*outcome.losses.values()]).sum().backward()
+        silent = [n for n, p in learner.named_parameters() if p.requires_grad and p.grad is None]
+        assert silent == []
 
 
 def test_any_number_of_classes_will_do_f10(domain: ToyDomain, method: Method) -> None:
     class More(ToyDomain):
-        def new_network(self) -> nn.Module:
+        def new_network(self, peer: int = 0) -> nn.Module:
             return Net(self.settings.dims, 1, 7)
 
     more = More(domain.settings)
@@ -140,9 +162,9 @@ def test_nothing_valid_means_nothing_taught(domain: ToyDomain, method: Method) -
     batch = next(domain.batches(seed=0, first_step=0))
     void = torch.zeros_like(batch.unlabeled.valid)
     batch = batch._replace(unlabeled=batch.unlabeled._replace(valid=void))
-    losses = dict(Learner(method, domain)(batch, 1.0).losses)
-    losses.pop("supervised")
-    assert all(value == 0 for value in losses.values())
+    for progress in (0.0, 0.5, 1.0):
+        losses = of_unlabeled(Learner(method, domain)(batch, progress))
+        assert all(value == 0 for value in losses.values())
 
 
 def test_a_stopped_run_ends_where_an_unbroken_one_does(
