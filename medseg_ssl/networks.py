@@ -10,7 +10,9 @@ from pydantic import Field
 
 from common.errors import ConfigError
 from common.networks import Custom
+from common.parts import Parted
 from common.settings import Count, Fraction, Positive
+from medseg_ssl import parts
 from medseg_ssl.network_base import Levels, Sides, Strides, VolumeNetwork, per_level, product
 from medseg_ssl.transformers import UNETR, SwinUNETR
 
@@ -32,8 +34,8 @@ class UNet(VolumeNetwork):
     def multiple(self) -> Sides:
         return product(per_level(self.strides, self.features))
 
-    def make(self, channels: int, classes: int) -> object:
-        return nets.UNet(
+    def make(self, channels: int, classes: int) -> Parted:
+        whole = nets.UNet(
             spatial_dims=3,
             in_channels=channels,
             out_channels=classes,
@@ -43,6 +45,7 @@ class UNet(VolumeNetwork):
             norm=self.norm,
             dropout=self.dropout,
         )
+        return parts.unet(whole)
 
 
 class DynUNet(VolumeNetwork):
@@ -61,9 +64,9 @@ class DynUNet(VolumeNetwork):
     def multiple(self) -> Sides:
         return product(per_level(self.strides, self.features))
 
-    def make(self, channels: int, classes: int) -> object:
+    def make(self, channels: int, classes: int) -> Parted:
         strides = per_level(self.strides, self.features)
-        return nets.DynUNet(
+        whole = nets.DynUNet(
             spatial_dims=3,
             in_channels=channels,
             out_channels=classes,
@@ -74,6 +77,7 @@ class DynUNet(VolumeNetwork):
             dropout=self.dropout or None,
             res_block=self.blocks == "residual",
         )
+        return parts.dynunet(whole)
 
 
 class AttentionUNet(VolumeNetwork):
@@ -91,8 +95,8 @@ class AttentionUNet(VolumeNetwork):
     def multiple(self) -> Sides:
         return product(per_level(self.strides, self.features))
 
-    def make(self, channels: int, classes: int) -> object:
-        return nets.AttentionUnet(
+    def make(self, channels: int, classes: int) -> Parted:
+        whole = nets.AttentionUnet(
             spatial_dims=3,
             in_channels=channels,
             out_channels=classes,
@@ -100,6 +104,7 @@ class AttentionUNet(VolumeNetwork):
             strides=per_level(self.strides, self.features),
             dropout=self.dropout,
         )
+        return parts.attention_unet(whole)
 
 
 class BasicUNet(VolumeNetwork):
@@ -122,14 +127,15 @@ class BasicUNet(VolumeNetwork):
     def multiple(self) -> Sides:
         return 16, 16, 16
 
-    def make(self, channels: int, classes: int) -> object:
-        return nets.BasicUNet(
+    def make(self, channels: int, classes: int) -> Parted:
+        whole = nets.BasicUNet(
             spatial_dims=3,
             in_channels=channels,
             out_channels=classes,
             features=(*self.features, self.features[0]),  # the last: after the last upsampling
             dropout=self.dropout,
         )
+        return parts.basic_unet(whole)
 
 
 class SegResNet(VolumeNetwork):
@@ -149,8 +155,8 @@ class SegResNet(VolumeNetwork):
         side = 2 ** (len(self.blocks_down) - 1)
         return side, side, side
 
-    def make(self, channels: int, classes: int) -> object:
-        return nets.SegResNet(
+    def make(self, channels: int, classes: int) -> Parted:
+        whole = nets.SegResNet(
             spatial_dims=3,
             init_filters=self.features,
             in_channels=channels,
@@ -160,6 +166,7 @@ class SegResNet(VolumeNetwork):
             blocks_down=self.blocks_down,
             blocks_up=(1,) * (len(self.blocks_down) - 1),
         )
+        return parts.segresnet(whole)
 
 
 class VNet(VolumeNetwork):
@@ -175,14 +182,15 @@ class VNet(VolumeNetwork):
     def multiple(self) -> Sides:
         return 16, 16, 16
 
-    def make(self, channels: int, classes: int) -> object:
-        return nets.VNet(
+    def make(self, channels: int, classes: int) -> Parted:
+        whole = nets.VNet(
             spatial_dims=3,
             in_channels=channels,
             out_channels=classes,
             dropout_prob_down=self.dropout,
             dropout_prob_up=(self.dropout, self.dropout),
         )
+        return parts.vnet(whole)
 
 
 class MedNeXt(VolumeNetwork):
@@ -201,8 +209,8 @@ class MedNeXt(VolumeNetwork):
     def multiple(self) -> Sides:
         return 16, 16, 16
 
-    def make(self, channels: int, classes: int) -> object:
-        return nets.MedNeXt(
+    def make(self, channels: int, classes: int) -> Parted:
+        whole = nets.MedNeXt(
             spatial_dims=3,
             init_filters=self.features,
             in_channels=channels,
@@ -215,6 +223,7 @@ class MedNeXt(VolumeNetwork):
             blocks_bottleneck=self.blocks,
             blocks_up=(self.blocks,) * 4,
         )
+        return parts.mednext(whole)
 
 
 class CustomVolume(VolumeNetwork):

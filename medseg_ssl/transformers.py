@@ -6,7 +6,9 @@ from typing import Literal
 
 from monai.networks import nets
 
+from common.parts import Parted
 from common.settings import Fraction, Positive
+from medseg_ssl import parts
 from medseg_ssl.network_base import Sides, VolumeNetwork
 
 
@@ -27,8 +29,8 @@ class SwinUNETR(VolumeNetwork):
     def multiple(self) -> Sides:
         return 32, 32, 32
 
-    def make(self, channels: int, classes: int) -> object:
-        return nets.SwinUNETR(
+    def make(self, channels: int, classes: int) -> Parted:
+        whole = nets.SwinUNETR(
             in_channels=channels,
             out_channels=classes,
             depths=self.depths,
@@ -37,6 +39,7 @@ class SwinUNETR(VolumeNetwork):
             feature_size=self.features,
             drop_rate=self.dropout,
         )
+        return parts.swin_unetr(whole)
 
 
 class UNETR(VolumeNetwork):
@@ -57,8 +60,8 @@ class UNETR(VolumeNetwork):
     def multiple(self) -> Sides:
         return 16, 16, 16
 
-    def make(self, channels: int, classes: int) -> object:
-        network = nets.UNETR(
+    def make(self, channels: int, classes: int) -> Parted:
+        whole = nets.UNETR(
             in_channels=channels,
             out_channels=classes,
             img_size=self.patch,
@@ -68,7 +71,4 @@ class UNETR(VolumeNetwork):
             num_heads=self.heads,
             dropout_rate=self.dropout,
         )
-        for name, weight in network.named_parameters():
-            if "cross_attn" in name:  # never used here, and several processes would wait for it
-                weight.requires_grad_(False)
-        return network
+        return parts.unetr(whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
@@ -14,8 +15,10 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from common.batch import Image
 from common.errors import ConfigError
 from common.networks import Custom
+from common.parts import Features, Parted
 from common.settings import Positive, Settings
 
 logger = logging.getLogger("seg_ssl")
@@ -50,15 +53,17 @@ class ByName(Settings):
         """What the sides of a tile must be divisible by."""
         return STRIDES.get(self.name, 32)
 
-    def build(self, channels: int, classes: int) -> nn.Module:
+    def build(self, channels: int, classes: int) -> Parted:
         """A fresh network, ``(B, channels, H, W)`` to logits ``(B, classes, H, W)``.
+
+        Its finest feature map is the image itself, of which no decoder reads more than the shape.
 
         Raises:
             ConfigError: When encoder or weights do not exist, do not fit, or cannot be had.
         """
         file = Path(self.weights) if self.weights and self.weights.endswith(FILES) else None
         try:
-            network: nn.Module = smp.create_model(
+            whole: nn.Module = smp.create_model(
                 self.name,
                 encoder_name=self.encoder,
                 encoder_weights=None if file else self.weights,
@@ -68,8 +73,8 @@ class ByName(Settings):
         except Exception as error:  # the hub and timm raise many kinds
             raise ConfigError(self._why(error)) from error
         if file:
-            _load(network, file)
-        return network
+            _load(whole, file)
+        return _split(whole)
 
     def _why(self, error: Exception) -> str:
         known = smp.encoders.encoders
@@ -131,9 +136,34 @@ class Importable(Settings):
 AnyNetwork: TypeAlias = Annotated[ByName | Importable, Field(discriminator="name")]
 
 
+class _Encoder(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, image: Image) -> Features:
+        return tuple(self.body(image))
+
+
+class _Decoder(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, features: Features) -> Tensor:
+        pixels: Tensor = self.body([*features])  # a list of its own: some decoders write into it
+        return pixels
+
+
+def _split(whole: nn.Module) -> Parted:
+    encoder, decoder = cast(nn.Module, whole.encoder), cast(nn.Module, whole.decoder)
+    head = cast(nn.Module, whole.segmentation_head)
+    return Parted(_Encoder(encoder), _Decoder(decoder), head)
+
+
 def _load(network: nn.Module, path: Path) -> None:
     """Fill ``network``, or only its encoder, from a file of weights."""
-    state = _read(path)
+    state = _published(_read(path))
     target = network
     if not _holds_whole(state, network.state_dict()):
         target = cast(nn.Module, network.encoder)
@@ -212,6 +242,19 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = content.get(key, content) if isinstance(content, dict) else {}
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def _published(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``state``, its names as the library gives them; ours where it was saved from a split one."""
+    if not any(name.startswith("encoder.body.") for name in state):
+        return state
+    names = {
+        "encoder.body.": "encoder.",
+        "decoder.body.": "decoder.",
+        "head.": "segmentation_head.",
+    }
+    pattern = re.compile("|".join(f"^{re.escape(name)}" for name in names))
+    return {pattern.sub(lambda m: names[m[0]], key): value for key, value in state.items()}
 
 
 def _suggest(wrong: str, known: list[str]) -> str:

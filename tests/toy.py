@@ -23,7 +23,6 @@ from common.parts import Features, Parted
 from common.sampling import BatchSize, TwoStream
 from common.settings import Positive
 
-
 Norm: TypeAlias = Literal["batch", "instance", "group"]
 
 

@@ -56,13 +56,14 @@ def test_the_teacher_is_the_average_in_closed_form_with_its_buffers_f1_f7(
             expected = alpha * expected + (1 - alpha) * history[step][name]
         np.testing.assert_allclose(value, expected, atol=1e-5, err_msg=name)
     whole = numbers(nets.teacher, floating=False)
-    assert whole.keys() == {"encode.1.num_batches_tracked"}
+    counter = "1.num_batches_tracked"
+    assert whole.keys() == {f"encoder.fine.{counter}", f"encoder.coarse.{counter}"}
     assert whole == numbers(nets.student, floating=False)
 
 
 def test_the_closed_form_speaks_of_batch_norm_statistics_too() -> None:
     names = set(numbers(Net(2, 1, 2), floating=True))
-    assert {"encode.1.running_mean", "encode.1.running_var"} <= names
+    assert {"encoder.fine.1.running_mean", "encoder.fine.1.running_var"} <= names
 
 
 @given(decay=decays)
@@ -75,7 +76,7 @@ def test_the_first_step_copies_and_never_leaves_zeros_f1(decay: float) -> None:
         nets.teacher.state_dict().values(), nets.student.state_dict().values(), strict=True
     ):
         assert torch.equal(held, seen)
-    assert nets.teacher.decode.weight.abs().sum() > 0
+    assert nets.teacher.head.weight.abs().sum() > 0
 
 
 @given(step=st.integers(0, 10**6))
@@ -142,7 +143,7 @@ def test_who_predicts() -> None:
 
 def test_peers_start_in_different_places() -> None:
     first, second = CrossPseudo().networks(lambda peer=0: Net(2, 1, 2)).peers
-    assert not torch.equal(first.decode.weight, second.decode.weight)
+    assert not torch.equal(first.head.weight, second.head.weight)
 
 
 @pytest.mark.parametrize("voters", [1, 2, 3])

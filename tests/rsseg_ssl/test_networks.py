@@ -76,7 +76,7 @@ def _files(tmp_path, state):
 
 def test_a_file_fills_the_whole_network_or_its_encoder(tmp_path):
     source = ByName().build(4, 3)
-    for whole, state in ((True, source.state_dict()), (False, source.encoder.state_dict())):
+    for whole, state in ((True, source.state_dict()), (False, source.encoder.body.state_dict())):
         for file in _files(tmp_path, state):
             filled = ByName(weights=str(tmp_path / file)).build(4, 3)
             for name, value in filled.state_dict().items():
@@ -90,15 +90,15 @@ def test_a_network_of_other_classes_lends_its_encoder_and_the_log_says_so(tmp_pa
     torch.save(source.state_dict(), tmp_path / "w.pt")
     with caplog.at_level(logging.WARNING):
         filled = ByName(weights=str(tmp_path / "w.pt")).build(4, 3)
-    assert torch.equal(filled.encoder.conv1.weight, source.encoder.conv1.weight)
+    assert torch.equal(filled.encoder.body.conv1.weight, source.encoder.body.conv1.weight)
     assert "are not used" in caplog.text
 
 
 @pytest.mark.parametrize("bands", [1, 2, 5, 13])
 def test_weights_of_three_bands_serve_any_number(tmp_path, caplog, bands):
-    source = ByName().build(3, 2).encoder
+    source = ByName().build(3, 2).encoder.body
     torch.save(source.state_dict(), tmp_path / "rgb.pt")
-    filled = ByName(weights=str(tmp_path / "rgb.pt")).build(bands, 2).encoder
+    filled = ByName(weights=str(tmp_path / "rgb.pt")).build(bands, 2).encoder.body
     gray = torch.rand(1, 1, 8, 8)
     expected = source.conv1(gray.expand(-1, 3, -1, -1))
     assert torch.allclose(filled.conv1(gray.expand(-1, bands, -1, -1)), expected, atol=1e-5)
@@ -106,8 +106,10 @@ def test_weights_of_three_bands_serve_any_number(tmp_path, caplog, bands):
 
 
 def test_weights_of_another_encoder_and_broken_files_are_refused(tmp_path):
-    torch.save(ByName(encoder="resnet34").build(4, 2).encoder.state_dict(), tmp_path / "w34.pt")
-    torch.save(ByName().build(4, 2).encoder.state_dict(), tmp_path / "w18.pt")
+    torch.save(
+        ByName(encoder="resnet34").build(4, 2).encoder.body.state_dict(), tmp_path / "w34.pt"
+    )
+    torch.save(ByName().build(4, 2).encoder.body.state_dict(), tmp_path / "w18.pt")
     with pytest.raises(ConfigError, match="do not fit the network") as caught:
         ByName(encoder="resnet34", weights=str(tmp_path / "w18.pt")).build(4, 2)
     assert "is missing" in str(caught.value)
