@@ -30,6 +30,7 @@ ClassVolume: TypeAlias = Float[Tensor, "K *S"]  # one probability map, without a
 ClassMap: TypeAlias = Float[Tensor, "K ..."]  # the same, on a grid of its own
 TrustMap: TypeAlias = Float[Tensor, "*S"]  # one map of weights, without a batch axis
 PerClass: TypeAlias = Float[Tensor, " K"]
+Reliability: TypeAlias = Float[Tensor, "3 K bins"]  # pixels, right ones, summed confidence
 Confusion: TypeAlias = Int[Tensor, "K K"]  # rows: truth, columns: prediction
 
 IGNORE = 255

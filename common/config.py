@@ -18,6 +18,7 @@ from common.methods import AnyMethod
 from common.sampling import BatchSize
 from common.schedules import NUMBER
 from common.settings import Count, Settings
+from common.splits import Splits
 
 R = TypeVar("R", bound="Run")
 
@@ -27,6 +28,7 @@ logger = logging.getLogger("seg_ssl")
 class DomainSettings(Settings):
     """What every domain is told; an adapter adds its own."""
 
+    splits: Splits
     batch: BatchSize = BatchSize()
     partners: tuple[Settings, ...] = ()  # an adapter says which networks these may be
 
@@ -79,8 +81,8 @@ def load(path: Path, schema: type[R], overrides: Sequence[str] = ()) -> R:
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        known = _known_keys(schema)
-        problems = [_explain(each, document, known) for each in error.errors()]
+        shape = schema.model_json_schema()
+        problems = [_explain(each, document, shape) for each in error.errors()]
         raise ConfigError.listing(path, problems) from None
 
 
@@ -155,7 +157,9 @@ def _repeated(node: yaml.Node | None, prefix: str = "") -> Iterator[str]:
         yield from _repeated(value, f"{prefix}{key.value}.")
 
 
-def _explain(error: ErrorDetails, document: yaml.Node | None, known: list[str]) -> str:
+def _explain(error: ErrorDetails, document: yaml.Node | None, shape: Mapping[str, Any]) -> str:
+    if not error["loc"]:  # of several sections at once: the sentence names them
+        return _reason(error, shape)
     keys, node, lost = [], document, False
     for key in error["loc"]:
         child = _child(node, key)
@@ -165,35 +169,63 @@ def _explain(error: ErrorDetails, document: yaml.Node | None, known: list[str]) 
         lost = lost or child is None
         node = child if child is not None else node
     line = f" (line {node.start_mark.line + 1})" if node is not None else ""
-    return f"{'.'.join(keys)}{line}: {_reason(error, known)}"
+    return f"{'.'.join(keys)}{line}: {_reason(error, shape)}"
 
 
-def _reason(error: ErrorDetails, known: list[str]) -> str:
+def _reason(error: ErrorDetails, shape: Mapping[str, Any]) -> str:
     context, value = error.get("ctx", {}), error["input"]
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key.{_suggest(str(error['loc'][-1]), known)}"
+            *_, wrong = path = error["loc"]
+            return f"unknown key.{_suggest(str(wrong), _known_keys(shape, path))}"
         case "missing":
             return "required, but not given."
         case "union_tag_invalid":
-            names = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
-            choice, tag = ", ".join(names), str(context["tag"])
+            tags = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
+            names, tag = [each for each in tags if each != NUMBER], str(context["tag"])
+            choice = ", ".join(names) + (", or give a number" if NUMBER in tags else "")
             return f"no {tag!r} here. Choose one of {choice}.{_suggest(tag, names)}"
         case "union_tag_not_found":
             return "say which one with 'name:'."
         case "less_than_equal" if context["le"] == 1 and isinstance(value, int | float):
             remedy = f" Did you mean {value / 100:g}?" if 1 < value <= 100 else ""
-            return f"a fraction runs from 0 to 1, got {value!r}.{remedy}"
+            return f"a fraction runs from 0 to 1, got {value:g}.{remedy}"
         case "value_error":
             return str(context["error"])
+        case "float_type" | "float_parsing" if error["loc"][-1] == NUMBER:
+            return f"give a number, or a schedule such as {{name: linear, end: 1}}, got {value!r}."
+        case "float_type" | "int_type" if isinstance(value, dict) and "end" in value:
+            return "this one takes no schedule. Give a number, which then holds all along."
         case _:
             return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {value!r}."
 
 
-def _known_keys(schema: type[Run]) -> list[str]:
-    document = schema.model_json_schema()
-    parts = [document, *document.get("$defs", {}).values()]
-    return sorted({key for part in parts for key in part.get("properties", {})})
+def _known_keys(shape: Mapping[str, Any], path: Sequence[str | int]) -> list[str]:
+    """The keys that may stand where ``path`` ends, by the JSON schema ``shape``."""
+    here = [*_alternatives(shape, shape)]
+    for key in path[:-1]:
+        named = [each for each in here if key in _names(each)]
+        inner = [each["properties"][key] for each in here if key in each.get("properties", {})]
+        items = [each["items"] for each in here if isinstance(key, int) and "items" in each]
+        here = [a for each in items or inner or named for a in _alternatives(each, shape)] or here
+    return sorted({key for each in here for key in each.get("properties", {})})
+
+
+def _alternatives(part: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What ``part`` of a JSON schema may be, references followed."""
+    if "$ref" in part:
+        yield from _alternatives(shape["$defs"][part["$ref"].rpartition("/")[2]], shape)
+    elif choices := part.get("oneOf", part.get("anyOf")):
+        for each in choices:
+            yield from _alternatives(each, shape)
+    else:
+        yield part
+
+
+def _names(part: Mapping[str, Any]) -> Sequence[str]:
+    """The ``name`` by which a union knows a member: pydantic has it in its paths."""
+    name = part.get("properties", {}).get("name", {})
+    return [name["const"]] if "const" in name else [*name.get("enum", [])]
 
 
 def _suggest(wrong: str, known: Sequence[str]) -> str:

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common.batch import ClassVolume
+from common.batch import ClassVolume, Reliability
+from common.calibration import reliability
 from common.domain import Case, Domain, Split
 from common.errors import DataError
-from common.filters import Filter
 from common.fit import Validation
-from common.hidden_truth import Watch, judge_pseudo_labels
+from common.hidden_truth import Trust, Watch, judge_pseudo_labels
 from common.record import (
     CASES,
     SUMMARY,
@@ -80,13 +80,29 @@ def validation(domain: Domain) -> Callable[[nn.Module], Validation] | None:
     return validate
 
 
+def calibration(domain: Domain) -> Callable[[nn.Module], Reliability] | None:
+    """What became of a predictor's confidence on the validation cases; None without any."""
+    if next(iter(domain.cases("validation")), None) is None:
+        return None
+
+    def judge(predictor: nn.Module) -> Reliability:
+        found = [
+            reliability(predicted.cpu(), truth.cpu())
+            for case, predicted in predictions(domain, predictor, "validation")
+            if (truth := case.truth) is not None
+        ]
+        return torch.stack(found).sum(dim=0)
+
+    return judge
+
+
 def evaluate(
     domain: Domain,
     network: nn.Module,
     *,
     split: Split,
     folder: Path,
-    filter: Filter | None,
+    trust: Trust | None,
     watch: Watch | None = None,
     seed: int = 0,
 ) -> Evaluation:
@@ -100,7 +116,7 @@ def evaluate(
         network: Predictor, on its device.
         split: Which cases.
         folder: The run folder.
-        filter: What the run trusts; judged on unlabeled cases whose truth is known. None where
+        trust: What the run trusts; judged on unlabeled cases whose truth is known. None where
             the run makes no pseudo-labels.
         watch: Hears of progress.
         seed: Of the bootstrap, and of the choice of unlabeled cases.
@@ -116,8 +132,8 @@ def evaluate(
     groups = measured.drop_duplicates("case")["group"].tolist()
     scores = _scores(domain, by_case)
     pseudo = None
-    if filter is not None:
-        pseudo = judge_pseudo_labels(domain, network, filter, seed=seed, watch=work.watch)
+    if trust is not None:
+        pseudo = judge_pseudo_labels(domain, network, trust, seed=seed, watch=work.watch)
     pictures = _pictures(work, scores)
 
     text = domain.describe()

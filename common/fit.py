@@ -15,9 +15,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from common import checkpoints, schedules
-from common.batch import Batch
+from common.batch import Batch, Reliability
 from common.domain import Domain
 from common.errors import TrainingError
+from common.filters import Calibrated
 from common.journal import Journal
 from common.meter import Meter
 from common.methods import Kit, Method, Outcome
@@ -101,6 +102,7 @@ class Company:
     """Who listens to a fit and may speak to it."""
 
     validate: Callable[[nn.Module], Validation] | None = None  # None: the last weights are best
+    calibrate: Callable[[nn.Module], Reliability] | None = None  # None: no case is held out
     watch: Callable[[News], None] = lambda news: None
     should_stop: Callable[[], bool] = lambda: False
 
@@ -179,6 +181,8 @@ def fit(
         if stopping or over or told or done % settings.save_every == 0:
             values = _finite(meter.flush(), learner, step=done)
             _tell(journal, company, clock, done, values)
+        if _recalibrated(learner, company, done):
+            model.train()
         if over or (settings.validate_every and done % settings.validate_every == 0):
             if fabric.broadcast(_validated(learner, company, journal, state)):
                 checkpoints.save(fabric, best, state)
@@ -261,6 +265,16 @@ def _tell(
         return
     journal.write(step, values)
     company.watch(clock.news(step, values))
+
+
+def _recalibrated(learner: Learner, company: Company, done: int) -> bool:
+    """Whether a filter that is set by held-out cases was set anew."""
+    keep = learner.keep
+    if not isinstance(keep, Calibrated) or company.calibrate is None or done % keep.filter.every:
+        return False
+    learner.eval()
+    keep.calibrate(company.calibrate(learner.nets.predictor))
+    return True
 
 
 def _validated(

@@ -6,6 +6,7 @@ Training never sees these labels. An evaluation may, and its report says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from common.batch import ClassVolume, Grid
 from common.domain import Case, Domain
 from common.filters import Filter
+from common.labeling import Keep
 from common.metrics import PseudoQuality, pseudo_quality
 from common.record import PseudoLabels, Quality
 
@@ -24,8 +26,15 @@ Watch = Callable[[str, int, int], None]
 """Hears what is being done, how much of it is done, and of how much."""
 
 
+class Trust(NamedTuple):
+    """A live filter, and what it is called in a report."""
+
+    name: str
+    keep: Keep
+
+
 def judge_pseudo_labels(
-    domain: Domain, network: nn.Module, filter: Filter, *, seed: int, watch: Watch
+    domain: Domain, network: nn.Module, trust: Trust, *, seed: int, watch: Watch
 ) -> PseudoLabels | None:
     """Coverage and precision of pseudo-labels on unlabeled cases with truth.
 
@@ -41,7 +50,7 @@ def judge_pseudo_labels(
     for case, truth in _annotated(cases, seed):
         with torch.inference_mode():
             probs = domain.predict(network, case).cpu()
-            found = _by_filter(probs, truth.cpu(), filter)
+            found = _by_filter(probs, truth.cpu(), trust)
         total = {name: total[name] + more if total else more for name, more in found.items()}
         seen.append(case.id)
         watch("pseudo-labels", len(seen), min(len(cases), MOST_CASES))
@@ -76,10 +85,10 @@ def _annotated(cases: list[Case], seed: int) -> Iterator[tuple[Case, Grid]]:
             return
 
 
-def _by_filter(probs: ClassVolume, truth: Grid, filter: Filter) -> dict[str, PseudoQuality]:
+def _by_filter(probs: ClassVolume, truth: Grid, trust: Trust) -> dict[str, PseudoQuality]:
     """The filter of the run first, then each threshold on the largest probability."""
     confidence = probs.amax(dim=0)
-    found = {in_words(filter): pseudo_quality(probs, filter(probs[None])[0], truth)}
+    found = {trust.name: pseudo_quality(probs, trust.keep(probs[None])[0], truth)}
     for threshold in THRESHOLDS:
         weight = (confidence >= threshold).to(probs.dtype)
         name = f"at least {threshold:g}" if threshold else "keep all"

@@ -26,8 +26,11 @@ from common.config import Run
 from common.domain import Domain, Findings, Split
 from common.environment import record_environment
 from common.errors import ConfigError, DataError, RunError, SegSSLError
+from common.filters import Calibrated, ClassCalibrated
 from common.fit import Company, Fitted, Learner, News, fit, launch
-from common.hidden_truth import Watch
+from common.folds import fold_runs
+from common.hidden_truth import Trust, Watch, in_words
+from common.splits import names_of
 
 logger = logging.getLogger("seg_ssl")
 
@@ -50,7 +53,10 @@ def check(run: Run, adapter: Adapter) -> Findings:
     findings = adapter.check(run)
     if findings.problems:
         raise DataError.listing("the data of this run", findings.problems)
-    _first_step(training_domain(adapter.resolve(run), adapter), run)
+    run = adapter.resolve(run)
+    domain = training_domain(run, adapter)
+    _folds(run, domain)
+    _first_step(domain, run)
     return findings
 
 
@@ -77,6 +83,8 @@ def train(
     learner = new_learner(run, domain)
     record_environment(folder, run.fit.accelerator, domain.files())
 
+    if not _calibrated_by_folds(learner, run, adapter, domain, folder):
+        return Fitted(step=0, finished=False)
     fabric = launch(run.fit)
     with _asked_to_stop() as should_stop:
         return fit(
@@ -87,7 +95,10 @@ def train(
             seed=run.seed,
             folder=folder,
             company=Company(
-                validate=evaluation.validation(domain), watch=watch, should_stop=should_stop
+                validate=evaluation.validation(domain),
+                calibrate=evaluation.calibration(domain),
+                watch=watch,
+                should_stop=should_stop,
             ),
         )
 
@@ -98,6 +109,11 @@ def trained(folder: Path, adapter: Adapter) -> tuple[Domain, nn.Module]:
     Raises:
         RunError: When the folder holds no finished training.
     """
+    domain, learner = _restored(folder, adapter)
+    return domain, learner.nets.predictor
+
+
+def _restored(folder: Path, adapter: Adapter) -> tuple[Domain, Learner]:
     checkpoint = folder / "best.ckpt"
     if not checkpoint.exists():
         raise RunError(
@@ -108,7 +124,7 @@ def trained(folder: Path, adapter: Adapter) -> tuple[Domain, nn.Module]:
     domain = adapter.open(run)
     learner = new_learner(run, domain)
     learner.load_state_dict(checkpoints.weights(checkpoint))
-    return domain, learner.nets.predictor.to(_fastest(run)).eval()
+    return domain, learner.to(_fastest(run)).eval()
 
 
 def predict(
@@ -150,16 +166,17 @@ def evaluate(
         ConfigError: When there is no such split.
         DataError: When the split has no annotated case.
     """
-    domain, network = trained(folder, adapter)
+    domain, learner = _restored(folder, adapter)
     if split not in get_args(Split):
         raise ConfigError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
     run = load(folder / "run.yaml", adapter)
+    trust = Trust(in_words(run.method.filter), learner.keep.cpu())
     evaluation.evaluate(
         domain,
-        network,
+        learner.nets.predictor,
         split=cast(Split, split),
         folder=folder,
-        filter=run.method.filter if run.method.needs_unlabeled else None,
+        trust=trust if run.method.needs_unlabeled else None,
         watch=watch,
         seed=run.seed,
     )
@@ -179,6 +196,35 @@ def training_domain(run: Run, adapter: Adapter) -> Domain:
         lean = run.domain.model_copy(update={"batch": batch})
         run = run.model_copy(update={"domain": lean})
     return adapter.open(run)
+
+
+def _calibrated_by_folds(
+    learner: Learner, run: Run, adapter: Adapter, domain: Domain, folder: Path
+) -> bool:
+    """Set a filter that needs held-out cases, where none are named. False: asked to stop."""
+    folds = _folds(run, domain)
+    if not folds or (folder / "latest.ckpt").exists():
+        return True
+    found = []
+    for number, fold in enumerate(folds):
+        place = folder / "calibration" / f"fold-{number}"
+        if not train(fold, adapter, place).finished:
+            return False
+        judge = evaluation.calibration(adapter.open(fold))
+        assert judge is not None, "a fold validates on what it does not train on"
+        found.append(judge(trained(place, adapter)[1]))
+    assert isinstance(learner.keep, Calibrated)
+    learner.keep.calibrate(torch.stack(found).sum(dim=0))
+    return True
+
+
+def _folds(run: Run, domain: Domain) -> list[Run]:
+    """The runs that calibrate the filter of ``run``, where no case is named for that."""
+    if not isinstance(run.method.filter, ClassCalibrated):
+        return []
+    if names_of(run.domain.splits, "validation"):
+        return []
+    return fold_runs(run, {case.id: case.group for case in domain.cases("labeled")})
 
 
 def _first_step(domain: Domain, run: Run) -> None:

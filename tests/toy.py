@@ -22,11 +22,13 @@ from common.methods import Method
 from common.parts import Features, Parted
 from common.sampling import BatchSize, TwoStream
 from common.settings import Positive
+from common.splits import Splits
 
 Norm: TypeAlias = Literal["batch", "instance", "group"]
 
 
 class ToySettings(DomainSettings):
+    splits: Splits = Splits(labeled=())
     side: Positive = 16
     dims: Positive = 2
     batch: BatchSize = BatchSize(labeled=2, unlabeled=4)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from common.errors import DataError, RunError
 from common.evaluate import evaluate, rows, table, validation
 from common.filters import All, Confidence
+from common.hidden_truth import Trust
 from common.record import CASES, SUMMARY, read_cases, read_evaluation, read_summary
 from tests.toy import ToyCase, ToyDomain, ToySettings
 
@@ -53,8 +54,11 @@ def some(count: int, *, truth: bool = True) -> list[ToyCase]:
     ]
 
 
+OF_THE_RUN = Trust("confidence, threshold 0.9", Confidence(threshold=0.9))
+
+
 def run(domain: ToyDomain, folder: Path, **changed: object):
-    given = {"split": "test", "folder": folder, "filter": Confidence(threshold=0.9)} | changed
+    given = {"split": "test", "folder": folder, "trust": OF_THE_RUN} | changed
     return evaluate(domain, Threshold(), **given)
 
 
@@ -178,7 +182,7 @@ def test_pseudo_labels_are_judged_by_the_filter_of_the_run(tmp_path: Path) -> No
 
 
 def test_a_higher_threshold_keeps_no_more(tmp_path: Path) -> None:
-    found = run(World(), tmp_path, filter=All()).pseudo_labels
+    found = run(World(), tmp_path, trust=Trust("all", All())).pseudo_labels
 
     kept = np.array([each.kept for each in found.thresholds])
     assert (np.diff(kept, axis=0) <= 0).all()
@@ -199,7 +203,7 @@ def test_without_hidden_truth_or_filter_there_is_no_word_on_pseudo_labels(tmp_pa
     bare = World({"unlabeled": some(3, truth=False)})
 
     assert run(bare, tmp_path).pseudo_labels is None
-    assert run(World(), tmp_path, filter=None).pseudo_labels is None
+    assert run(World(), tmp_path, trust=None).pseudo_labels is None
 
 
 class Pooled(World):

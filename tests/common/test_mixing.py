@@ -89,7 +89,8 @@ def test_image_label_and_trust_move_alike_f9(dims: int, seed: int, batch: int) -
 def test_the_types_of_pseudo_labels_survive(dims: int) -> None:
     image = who_and_where(2, SIDES[dims])
     who = image[:, 0]
-    for mix in (CutMix().draw(image, predicted(image[:, 0])), NoMix().draw(image, predicted(image[:, 0]))):
+    for kind in (CutMix(), NoMix()):
+        mix = kind.draw(image, predicted(who))
         assert type(mix.pseudo(Pseudo(who.long(), who))) is Pseudo
         assert type(mix.pseudo(SoftPseudo(image, who))) is SoftPseudo
 

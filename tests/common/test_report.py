@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from common.errors import RunError
 from common.evaluate import evaluate
 from common.filters import Confidence
+from common.hidden_truth import Trust
 from common.record import read_evaluation
 from common.report import write_report
 from tests.common import runs
@@ -272,7 +273,8 @@ class Threshold(nn.Module):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_an_evaluation_of_a_whole_domain_becomes_a_page(tmp_path: Path, dims: int) -> None:
     domain = ToyDomain(ToySettings(dims=dims))
-    evaluate(domain, Threshold(), split="test", folder=tmp_path, filter=Confidence())
+    trust = Trust("confidence, threshold 0.95", Confidence())
+    evaluate(domain, Threshold(), split="test", folder=tmp_path, trust=trust)
 
     found = page(tmp_path)
 

@@ -50,6 +50,8 @@ def naive(filter: Filter) -> Callable[[np.ndarray], float]:
     match filter.name:
         case "all":
             return lambda p: 1.0
+        case "class_calibrated":  # before anything calibrated it
+            return lambda p: float(p.max() >= filter.high)
         case "confidence":
             return lambda p: float(p.max() >= filter.threshold)
         case "entropy":

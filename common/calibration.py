@@ -1,0 +1,48 @@
+"""How far a network's confidence can be believed, by class, from cases that did not train it."""
+
+from __future__ import annotations
+
+import torch
+
+from common.batch import IGNORE, ClassVolume, Grid, PerClass, Reliability
+
+BINS = 100
+"""Steps of confidence, each 0.01 wide."""
+
+
+def reliability(probs: ClassVolume, truth: Grid) -> Reliability:
+    """What became of each confidence in one case: pixels, right ones and summed confidence.
+
+    By predicted class and step of confidence; those of several cases add.
+
+    Args:
+        probs: Class probabilities ``(K, *S)``.
+        truth: Class indices ``(*S)``; IGNORE is left out.
+    """
+    known = truth != IGNORE
+    confidence, label = (each[known] for each in probs.max(dim=0))
+    step = (confidence * BINS).long().clamp(0, BINS - 1)
+    index = label * BINS + step
+    columns = (torch.ones_like(confidence), label == truth[known], confidence)
+    size = probs.shape[0] * BINS
+    counts = [torch.bincount(index, each.double(), size) for each in columns]
+    return torch.stack(counts).view(3, probs.shape[0], BINS).float()
+
+
+def class_thresholds(found: Reliability, low: float, high: float, *, tolerance: float) -> PerClass:
+    """For each class the least confidence from which on it may be believed [1].
+
+    A class may be believed from ``t`` on when, of the pixels predicted so with confidence ``t``
+    or more, at least as many are right as their mean confidence promises, less ``tolerance``.
+    A class that keeps no such promise, or is never predicted so surely, gets ``high``.
+
+    [1] CAFS clips its thresholds to [low, high] and follows calibration; the rule itself was not
+    released with the paper's code, so this one is ours.
+    """
+    pixels, right, promised = found.double().flip(2).cumsum(2).flip(2)  # of t or more
+    kept = (right + tolerance * pixels >= promised) & (pixels > 0)
+    steps = torch.arange(round(low * BINS), round(high * BINS) + 1, device=found.device)
+    kept = kept[:, steps.clamp_max(BINS - 1)]
+    first = kept.float().argmax(dim=1)  # the first that holds
+    chosen = torch.where(kept.any(dim=1), steps[first] / BINS, high)
+    return chosen.clamp(low, high).float()

@@ -1,0 +1,137 @@
+"""What confidence is worth: counted case by case, turned into thresholds, kept by a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from common.batch import IGNORE
+from common.calibration import BINS, class_thresholds, reliability
+from common.errors import ConfigError
+from common.filters import ClassCalibrated
+from common.fit import Company, FitSettings
+from common.folds import fold_runs
+from common.methods import FixMatch, Supervised
+from common.splits import Splits
+from tests.toy import ToyRun, ToySettings, toy_fit
+
+
+def world(seed: int, *, pixels: int, right_when_sure: float) -> tuple[Tensor, Tensor]:
+    """Two classes; class 0 keeps its promise, class 1 is right ``right_when_sure`` as often."""
+    rng = np.random.default_rng(seed)
+    label, confidence = rng.integers(0, 2, pixels), rng.uniform(0.5, 1, pixels)
+    odds = np.where(label == 0, confidence, confidence * right_when_sure)
+    truth = np.where(rng.random(pixels) < odds, label, 1 - label)
+    probs = np.stack([np.where(label == k, confidence, 1 - confidence) for k in (0, 1)])
+    return torch.from_numpy(probs), torch.from_numpy(truth)
+
+
+def test_who_keeps_a_promise_is_believed_early_and_who_breaks_it_late() -> None:
+    found = reliability(*world(0, pixels=200_000, right_when_sure=0.8))
+    kept, broken = class_thresholds(found, 0.85, 0.95, tolerance=0.01)
+    assert kept == pytest.approx(0.85)
+    assert broken == pytest.approx(0.95)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_counts_are_what_a_loop_over_pixels_finds_and_add_up(seed: int) -> None:
+    probs, truth = world(seed, pixels=60, right_when_sure=0.5)
+    truth[:7] = IGNORE
+    naive = np.zeros((3, 2, BINS))
+    for p, t in zip(probs.T.numpy(), truth.numpy(), strict=True):
+        if t != IGNORE:
+            label = int(p.argmax())
+            step = min(int(np.float64(p.max()) * BINS), BINS - 1)
+            naive[:, label, step] += (1, label == t, p.max())
+    np.testing.assert_allclose(reliability(probs, truth), naive, rtol=1e-6)
+    halves = reliability(probs[:, :30], truth[:30]) + reliability(probs[:, 30:], truth[30:])
+    np.testing.assert_allclose(halves, naive, rtol=1e-5)
+
+
+def naive_threshold(found: np.ndarray, low: int, high: int, tolerance: float) -> float:
+    """The rule in words: the first step from which on the class keeps its promise."""
+    for step in range(low, high + 1):
+        pixels, right, promised = found[:, step:].sum(axis=1)
+        if pixels > 0 and right + tolerance * pixels >= promised:
+            return step / BINS
+    return high / BINS
+
+
+@given(st.integers(0, 1000), st.integers(50, 90), st.integers(90, 99))
+@settings(max_examples=30, deadline=None)
+def test_thresholds_follow_the_rule(seed: int, low: int, high: int) -> None:
+    found = reliability(*world(seed, pixels=300, right_when_sure=0.97))
+    chosen = class_thresholds(found, low / BINS, high / BINS, tolerance=0.005)
+    for label in (0, 1):
+        said = naive_threshold(found[:, label].double().numpy(), low, high, 0.005)
+        assert float(chosen[label]) == pytest.approx(said)
+
+
+def test_a_class_never_predicted_gets_the_highest_threshold() -> None:
+    assert class_thresholds(torch.zeros(3, 4, BINS), 0.8, 0.9, tolerance=0.01).tolist() == (
+        pytest.approx([0.9] * 4)
+    )
+
+
+def test_the_live_filter_asks_of_each_pixel_what_its_class_demands() -> None:
+    live = ClassCalibrated(low=0.5, high=0.9).start(2)
+    probs = torch.tensor([[0.7, 0.3], [0.3, 0.7], [0.95, 0.05]]).T[None, :, None]
+    assert live(probs).tolist() == [[[0.0, 0.0, 1.0]]]
+    live.calibrate(reliability(*world(0, pixels=100_000, right_when_sure=0.5)))
+    assert live(probs).tolist() == [[[1.0, 0.0, 1.0]]]
+
+
+def test_a_run_is_calibrated_on_schedule_by_cases_that_do_not_train_and_remembers(tmp_path) -> None:
+    method = FixMatch(filter=ClassCalibrated(low=0.5, high=0.9, every=4))
+    asked = []
+
+    def calibrate(predictor: torch.nn.Module) -> Tensor:
+        assert not predictor.training
+        asked.append(1)
+        return reliability(*world(0, pixels=100_000, right_when_sure=0.5))
+
+    company = Company(calibrate=calibrate)
+    learner, _ = toy_fit(method, tmp_path, FitSettings(steps=9), company=company)
+    assert len(asked) == 2
+    assert learner.keep.thresholds.tolist() == pytest.approx([0.5, 0.9])
+    again, _ = toy_fit(method, tmp_path, FitSettings(steps=9), company=Company())
+    assert torch.equal(again.keep.thresholds, learner.keep.thresholds)
+
+
+def a_run(groups: dict[str, str], **filter: float) -> ToyRun:
+    return ToyRun(
+        domain=ToySettings(splits=Splits(labeled=tuple(groups), unlabeled=("u1", "u2"))),
+        method=FixMatch(filter=ClassCalibrated(**filter)),
+        fit=FitSettings(steps=1000),
+    )
+
+
+@given(st.integers(2, 9), st.integers(2, 5), st.integers(0, 50))
+@settings(max_examples=30, deadline=None)
+def test_each_labeled_case_is_judged_once_by_who_never_saw_its_patient(
+    cases: int, folds: int, seed: int
+) -> None:
+    groups = {f"c{i}": f"p{i // 2}" for i in range(cases)} | {"last": "other"}
+    run = a_run(groups, folds=folds, fold_steps=7).model_copy(update={"seed": seed})
+    parts = fold_runs(run, groups)
+    assert len(parts) == min(folds, len(set(groups.values())))
+    judged = [name for part in parts for name in part.domain.splits.validation]
+    assert sorted(judged) == sorted(groups)
+    for part in parts:
+        learned, held = part.domain.splits.labeled, part.domain.splits.validation
+        assert {*learned, *held} == set(groups)
+        assert not {groups[n] for n in learned} & {groups[n] for n in held}
+        assert isinstance(part.method, Supervised)
+        assert part.fit.steps == 7
+        assert part.domain.splits.unlabeled == ()
+
+
+def test_one_labeled_patient_cannot_be_cut_into_folds() -> None:
+    groups = {"a": "P1", "b": "P1"}
+    with pytest.raises(ConfigError, match=r"one patient or block \('P1'\). Label a second one"):
+        fold_runs(a_run(groups), groups)
