@@ -109,5 +109,17 @@ def consistency(logits: Logits, pseudo: SoftPseudo) -> Scalar:
     return (per_pixel * pseudo.weight).sum() / pseudo.weight.sum().clamp_min(1)
 
 
+def complementary(logits: Logits, target: Labels, weight: Weights) -> Scalar:
+    """Mean of ``-log(1 - p[target])``, weighted: rewards every class but ``target``.
+
+    The divisor is the sum of the weights. A target IGNORE does not exist.
+    """
+    known = target != IGNORE
+    named = one_hot(target, logits.shape[1]).bool()
+    others = logits.float().masked_fill(named, -torch.inf).logsumexp(dim=1)
+    trust = weight * known
+    return ((logits.float().logsumexp(dim=1) - others) * trust).sum() / trust.sum().clamp_min(1)
+
+
 def _per_class(pixels: Logits) -> torch.Tensor:
     return pixels.movedim(1, 0).flatten(1).sum(dim=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.batch import Image, Logits
@@ -59,3 +60,34 @@ def parted(network: nn.Module) -> Parted:
         f"{type(network).__name__} is in one piece. Let it be a common.parts.Parted(encoder, "
         "decoder, head), choose a network by name, or choose a method that needs no features."
     )
+
+
+def pixel_head(network: Parted, channels: int, *, width: int | None = None) -> nn.Sequential:
+    """A new head on the pixel features of ``network``, which stays on their grid.
+
+    A linear map of each pixel, or with ``width`` one hidden layer of as many units and dropout.
+
+    Args:
+        network: Tells how many channels pixel features have, and how many spatial axes.
+        channels: How many maps to make; often ``network.num_classes``.
+        width: Hidden units.
+    """
+    layer = pointwise(network)
+    if width is None:
+        return nn.Sequential(layer(network.pixel_channels, channels, 1))
+    hidden = layer(network.pixel_channels, width, 1)
+    return nn.Sequential(hidden, nn.ReLU(), nn.Dropout(0.5), layer(width, channels, 1))
+
+
+def pointwise(network: Parted) -> type[nn.Conv2d] | type[nn.Conv3d]:
+    """The convolution for as many spatial axes as ``network`` has."""
+    first = next(m for m in network.head.modules() if isinstance(m, CONVOLUTIONS))
+    return nn.Conv2d if isinstance(first, nn.Conv2d | nn.ConvTranspose2d) else nn.Conv3d
+
+
+def on_grid(maps: Tensor, image: Tensor) -> Tensor:
+    """``maps`` interpolated linearly to the grid of ``image``."""
+    if maps.shape[2:] == image.shape[2:]:
+        return maps
+    mode = {4: "bilinear", 5: "trilinear"}[maps.ndim]
+    return F.interpolate(maps, size=image.shape[2:], mode=mode)
