@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,6 +127,7 @@ class SceneCase(Scene):
     mask: Path | None = None
     values: tuple[int, ...] = ()  # the value of each class in the mask file
     ignore: tuple[int, ...] = ()  # mask values that mean "nobody looked"
+    recode: tuple[tuple[int, int], ...] = ()  # (stored, meant) values; unlisted: nobody looked
 
     @property
     def truth(self) -> Tensor | None:
@@ -150,23 +152,43 @@ def read_target(case: SceneCase, window: Window) -> NDArray[np.uint8]:
     """
     if case.mask is None:
         raise DataError(f"scene '{case.id}' has no mask. Add one, or list it as unlabeled.")
-    stored, inside = reader.read_plain(case.mask, window, [1])
+    values, inside = read_values(case.mask, window, case.recode)
     declared = reader.opened(case.mask).nodata
     ignored = [*case.ignore, *([declared] if declared is not None else [])]
     target = np.full(inside.shape, IGNORE, dtype=np.uint8)
-    known = ~inside | np.isin(stored[0], ignored)
+    known = ~inside | np.isin(values, ignored)
     for index, value in enumerate(case.values):
-        here = inside & (stored[0] == value)
+        here = inside & (values == value)
         target[here] = index
         known |= here
     if not known.all():
-        strange = np.unique(stored[0][~known])
+        strange = np.unique(values[~known])
         raise DataError(
             f"scene '{case.id}': the mask '{case.mask}' holds {_values(strange)}, which are no "
             f"classes of this run ({', '.join(map(str, case.values))}). Add them to "
             "domain.classes or to domain.ignore."
         )
     return target
+
+
+def read_values(
+    mask: Path, window: Window, recode: tuple[tuple[int, int], ...]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Mask values ``(height, width)`` as they are meant, and which pixels lie inside.
+
+    Args:
+        mask: The file; of a palette, its indices are read and never its colors.
+        window: Where.
+        recode: Pairs of a stored value and what it means, where that differs: then every other
+            value becomes IGNORE. Empty: values mean themselves.
+    """
+    stored, inside = reader.read_plain(mask, window, [1])
+    if not recode:
+        return stored[0], inside
+    meant = np.full_like(stored[0], IGNORE)
+    for before, after in recode:
+        meant[stored[0] == before] = after
+    return meant, inside
 
 
 def point(transform: Affine, column: float, row: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from common.splits import SPLITS, Known, Resolved, Splits
 from rsseg_ssl import blocks, layouts
 from rsseg_ssl.blocks import Footprint, Leak, Single
 from rsseg_ssl.cases import Grid, Scene, SceneCase
-from rsseg_ssl.layouts import Entry, Layout
+from rsseg_ssl.entries import Entry, Layout, scene_name
 from rsseg_ssl.settings import RssegSettings
 
 
@@ -37,7 +37,7 @@ class Catalog:
 
 def read_catalog(settings: RssegSettings) -> Catalog:
     """The scenes that ``settings`` speak of. Problems are kept, not raised."""
-    layout = layouts.survey(settings.data)
+    layout = layouts.survey(settings.data, settings.masks)
     cases = {entry.id: case_of(entry, settings) for entry in layout.entries if entry.images}
     places = blocks.footprints(readable_grids(cases.values()))
     groups = blocks.assign(places, settings.blocks)
@@ -56,6 +56,7 @@ def case_of(entry: Entry, settings: RssegSettings) -> SceneCase:
         group=entry.id,
         images=entry.images,
         mask=entry.mask,
+        recode=entry.recode,
         values=settings.values,
         ignore=settings.ignore,
         nodata=None if settings.nodata == "declared" else settings.nodata,
@@ -65,7 +66,7 @@ def case_of(entry: Entry, settings: RssegSettings) -> SceneCase:
 
 
 def localized(given: Splits, data: Path, known: Sequence[str]) -> Splits:
-    """Names in place of split files, without the file endings that lists of tiles often carry.
+    """Names in place of split files and of what lists carry beside them: endings, paths, masks.
 
     A file that lies neither under the current folder nor under the data stays as it is.
     """
@@ -77,7 +78,7 @@ def localized(given: Splits, data: Path, known: Sequence[str]) -> Splits:
             found = next((path for path in (names, home / names) if path.is_file()), None)
             names = splits.read_names(found) if found else names
         if isinstance(names, tuple):
-            names = tuple(name if name in exists else layouts.stem(name) for name in names)
+            names = tuple(scene_name(name, exists) for name in names)
         named[split] = names
     return Splits(**named)
 

@@ -22,10 +22,10 @@ from rsseg_ssl.batches import Cutting, LabeledPool, Memory, UnlabeledPool
 from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.catalog import Catalog, read_catalog, without_truth
 from rsseg_ssl.draft import draft
+from rsseg_ssl.entries import Entry, rasters
 from rsseg_ssl.export import write_scene
 from rsseg_ssl.figures import draw_scene
 from rsseg_ssl.inference import predict_scene
-from rsseg_ssl.layouts import Entry
 from rsseg_ssl.networks import ByName
 from rsseg_ssl.settings import RssegRun, RssegSettings, Statistics
 
@@ -264,12 +264,12 @@ def _found(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
     for path in paths:
         if not path.exists():
             problems.append(f"'{path}' does not exist.")
-        elif path.suffix.lower() == ".csv" or (path / "images").is_dir():
+        elif layouts.is_data_set(path):
             layout = layouts.survey(path)
             problems += layout.problems
             entries += [Entry(each.id, each.images) for each in layout.entries]
         else:
-            files = layouts.rasters(path) if path.is_dir() else [path]
+            files = rasters(path) if path.is_dir() else [path]
             entries += [Entry(file.stem, (file,)) for file in files]
             if not files:
                 problems.append(f"'{path}' holds no raster, such as .tif.")

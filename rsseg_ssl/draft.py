@@ -15,9 +15,8 @@ from common.errors import DataError
 from common.splits import Names
 from rsseg_ssl import blocks, inspection, layouts
 from rsseg_ssl.blocks import AnyBlocks, Footprint, Squares, Touching
-from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.catalog import readable_grids, without_truth
-from rsseg_ssl.layouts import Layout, Named
+from rsseg_ssl.entries import Layout, Named, color_of
 from rsseg_ssl.lots import Candidate, Drawn, draw
 from rsseg_ssl.records import ImageRecord, MaskRecord, image_records, mask_records
 
@@ -57,10 +56,7 @@ def draft(data: Path, wish: Wish) -> str:
 
 def _plan(data: Path, wish: Wish) -> Plan:
     layout = layouts.survey(data)
-    cases = [
-        SceneCase(id=entry.id, group=entry.id, images=entry.images, mask=entry.mask)
-        for entry in layout.entries
-    ]
+    cases = [inspection.as_found(entry) for entry in layout.entries]
     images = image_records(without_truth(case) for case in cases)
     masks = mask_records(cases)
     places = blocks.footprints(readable_grids(cases))
@@ -121,10 +117,7 @@ def _unnamed(masks: Mapping[str, MaskRecord]) -> list[Named]:
             f"the masks hold {len(values)} different values; two classes are the least. Add masks, "
             "or say in a classes.json what the classes are."
         )
-    return [
-        Named(f"class_{value}", value, layouts.color_of(index))
-        for index, value in enumerate(values)
-    ]
+    return [Named(f"class_{value}", value, color_of(index)) for index, value in enumerate(values)]
 
 
 def _tile(images: Mapping[str, ImageRecord]) -> int:
@@ -138,6 +131,7 @@ def _head(data: Path, plan: Plan) -> str:
         for each in plan.classes
     )
     names = f"  # {', '.join(plan.layout.bands)}" if plan.layout.bands else ""
+    masks = f"  masks: {quoted(plan.layout.masks)}  # their folder\n" if plan.layout.masks else ""
     return f"""\
 # Written from {len(plan.layout.entries)} scenes of {data}. Every value may be changed;
 # `rsseg-ssl check THIS_FILE` says whether the result still holds together.
@@ -145,7 +139,7 @@ seed: 0  # decides first weights, windows and views
 
 domain:
   data: {quoted(str(data))}
-  classes:  # value: in the mask files; color: in pictures and in the predicted GeoTIFF
+{masks}  classes:  # value: in the mask files; color: in pictures and in the predicted GeoTIFF
 {classes}
   ignore: {flow(plan.layout.ignore)}  # mask values where nobody looked
   bands: {flow(range(1, plan.channels + 1))}{names}
@@ -162,7 +156,9 @@ def _splits(plan: Plan, wish: Wish) -> str:
         said, why = "{name: touching, gap_m: 0}", "scenes that touch are never split"
     if not plan.located:
         why = "scenes without CRS: each is a block, so see to it yourself that none are neighbors"
-    origin = "As the manifest says" if _given(plan.layout) else f"Chosen with seed {wish.seed}"
+    if plan.layout.photographs:
+        why = "photographs lie nowhere: each is a block, or those of one city"
+    origin = "As the data says" if _given(plan.layout) else f"Chosen with seed {wish.seed}"
     return f"""\
   # {origin}, by spatial block: {plan.num_blocks} blocks.
   blocks: {said}  # {why}
@@ -175,9 +171,12 @@ def _splits(plan: Plan, wish: Wish) -> str:
 
 
 def _views(plan: Plan) -> str:
+    weak = "8}  # flips and quarter turns: seen from above, no way is up"
+    if plan.layout.photographs:
+        weak = "2, zoom: 2}  # mirrored, and at half to double size"
     return f"""\
   tile: {plan.tile}  # side of a window in pixels
-  weak: {{symmetries: 8}}  # flips and quarter turns: seen from above, no way is up
+  weak: {{symmetries: {weak}
   strong:  # values change, pixels stay; share: of the images
     scene: {{share: 0.8, gain: 0.25, offset: 0.25}}
     bands: {{share: 0.8, gain: 0.15, offset: 0.15}}

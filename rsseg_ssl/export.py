@@ -135,7 +135,8 @@ def _whole(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place once it is complete, or is removed."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        yield partial
+        with reader.anywhere():
+            yield partial
         partial.replace(path)
     except (RasterioError, OSError) as error:
         raise DataError(

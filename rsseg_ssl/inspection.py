@@ -14,8 +14,8 @@ from rsseg_ssl import blocks, layouts
 from rsseg_ssl.blocks import Footprint, Leak, Touching
 from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.catalog import Catalog, read_catalog, readable_grids, without_truth
-from rsseg_ssl.judgment import Images, Masks, judge, strange_values
-from rsseg_ssl.layouts import Layout
+from rsseg_ssl.entries import Entry, Layout
+from rsseg_ssl.judgment import Images, Masks, judge, judge_places, strange_values
 from rsseg_ssl.records import image_records, mask_records
 from rsseg_ssl.settings import RssegRun
 
@@ -29,16 +29,12 @@ ONLY_SUPERVISED = (
 def inspect_folder(folder: Path) -> Findings:
     """What is in a folder or a manifest, and what is wrong with it. Never raises for data."""
     layout = layouts.survey(folder)
-    cases = [
-        SceneCase(id=entry.id, group=entry.id, images=entry.images, mask=entry.mask)
-        for entry in layout.entries
-        if entry.images
-    ]
+    cases = [as_found(entry) for entry in layout.entries if entry.images]
     images = image_records(without_truth(case) for case in cases)
     masks = mask_records(cases)
     places = blocks.footprints(readable_grids(cases))
     groups = blocks.assign(places, Touching())
-    problems, warnings = judge(images, masks)
+    problems, warnings = _judged(layout, images, masks)
     values = {each.value for each in layout.classes} | {*layout.ignore}
     if layout.classes:
         problems += strange_values(masks, values, "classes.json")
@@ -47,7 +43,7 @@ def inspect_folder(folder: Path) -> Findings:
             ("layout", layout.kind),
             *_image_facts(images),
             *_mask_facts(layout, masks, len(cases)),
-            *_block_facts(places, groups),
+            *_block_facts(places, groups, layout),
         ),
         warnings=(*layout.warnings, *warnings),
         problems=(*layout.problems, *problems),
@@ -61,7 +57,7 @@ def check_run(run: RssegRun) -> Findings:
     images = image_records(without_truth(case) for case in used)
     judged = [case for split in SPLITS if split != "unlabeled" for case in catalog.used(split)]
     masks = mask_records(judged)
-    problems, warnings = judge(images, masks, tile=run.domain.tile)
+    problems, warnings = _judged(catalog.layout, images, masks, tile=run.domain.tile)
     values = {each.value for each in run.domain.classes} | {*run.domain.ignore}
     problems += strange_values(masks, values, "domain.classes or domain.ignore")
     problems += [*_split_problems(run, catalog), *_training_problems(run, catalog, masks)]
@@ -76,6 +72,13 @@ def check_run(run: RssegRun) -> Findings:
         facts=(*facts, *_image_facts(images), *gap_facts(catalog.leaks())),
         warnings=(*catalog.layout.warnings, *catalog.splits.warnings, *warnings),
         problems=(*catalog.layout.problems, *problems),
+    )
+
+
+def as_found(entry: Entry) -> SceneCase:
+    """A scene in a block of its own, with all its bands and no class known."""
+    return SceneCase(
+        id=entry.id, group=entry.id, images=entry.images, mask=entry.mask, recode=entry.recode
     )
 
 
@@ -100,6 +103,17 @@ def gap_facts(leaks: Iterable[Leak]) -> list[tuple[str, str]]:
         for leak in leaks
         if {*leak.splits} != {"labeled", "unlabeled"}
     ]
+
+
+def _judged(
+    layout: Layout, images: Images, masks: Masks, *, tile: int | None = None
+) -> tuple[list[str], list[str]]:
+    """Problems and warnings of the files; photographs need no place on Earth."""
+    problems, warnings = judge(images, masks, tile=tile)
+    if layout.photographs:
+        return problems, warnings
+    more_problems, more_warnings = judge_places(images)
+    return problems + more_problems, warnings + more_warnings
 
 
 def _split_problems(run: RssegRun, catalog: Catalog) -> list[str]:
@@ -200,8 +214,11 @@ def _mask_facts(layout: Layout, masks: Masks, total: int) -> list[tuple[str, str
 
 
 def _block_facts(
-    places: Mapping[str, Footprint], groups: Mapping[str, str]
+    places: Mapping[str, Footprint], groups: Mapping[str, str], layout: Layout
 ) -> list[tuple[str, str]]:
+    named = {entry.group for entry in layout.entries if entry.group}
+    if named and not places:
+        return [("blocks", f"{len(named)}, as the data names them")]
     if not places:
         return [("spatial blocks", "unknown, no scene has a CRS")]
     sizes = Counter(groups.values())

@@ -22,8 +22,7 @@ def judge(images: Images, masks: Masks, *, tile: int | None = None) -> tuple[lis
         f"scene '{name}': {record.problem}" for name, record in images.items() if record.problem
     ]
     problems += _differing_bands(good) + _mask_problems(masks)
-    warnings = _emptiness(good) + _copies(good) + _fills(good)
-    _judge_places(good, problems, warnings)
+    warnings = _emptiness(good) + _copies(good)
     dtypes = {record.dtype for record in good.values()}
     if len(dtypes) > 1:
         warnings.append(
@@ -42,6 +41,14 @@ def judge(images: Images, masks: Masks, *, tile: int | None = None) -> tuple[lis
             f"smaller than a tile of {tile} pixels, and therefore padded: {_scenes(small)}. Lower "
             "domain.tile to avoid it."
         )
+    return problems, warnings
+
+
+def judge_places(images: Images) -> tuple[list[str], list[str]]:
+    """The same of what only scenes of the Earth have: pixel sizes, a CRS, fill values."""
+    good = {name: record for name, record in images.items() if record.problem is None}
+    problems, warnings = list[str](), _fills(good)
+    _judge_grids(good, problems, warnings)
     return problems, warnings
 
 
@@ -65,8 +72,8 @@ def _differing_bands(good: Images) -> list[str]:
     usual, _ = counts.most_common(1)[0]
     odd = [f"{name} ({r.bands})" for name, r in good.items() if r.bands != usual]
     return [
-        f"most scenes have {usual} bands, but these have not: {listed(odd)}. Remove them, or "
-        "choose the same bands of all with domain.bands."
+        f"most scenes have {usual} bands, but these have not: {listed(odd)}. Remove them, "
+        "choose the same bands of all with domain.bands, or make gray photographs RGB."
     ]
 
 
@@ -145,7 +152,7 @@ def _fills(good: Images) -> list[str]:
     return warnings
 
 
-def _judge_places(good: Images, problems: list[str], warnings: list[str]) -> None:
+def _judge_grids(good: Images, problems: list[str], warnings: list[str]) -> None:
     nowhere = [name for name, record in good.items() if not record.located]
     if nowhere:
         warnings.append(

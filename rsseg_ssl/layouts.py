@@ -3,138 +3,86 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-RASTERS = {".tif", ".tiff", ".jp2", ".vrt", ".img", ".png", ".jpg", ".jpeg", ".bmp"}
-COLORS = (
-    (120, 120, 120), (31, 119, 180), (44, 160, 44), (255, 127, 14), (214, 39, 40),
-    (148, 103, 189), (140, 86, 75), (227, 119, 194), (188, 189, 34), (23, 190, 207),
-)  # fmt: skip
+from rsseg_ssl import photographs
+from rsseg_ssl.entries import Entry, Layout, Named, color_of, paired
+
+KNOWN: Mapping[str, Callable[[Path, str | None], Layout]] = {
+    "JPEGImages": photographs.voc,
+    "leftImg8bit": photographs.cityscapes,
+}
+"""Layouts of public data sets, by a folder that each has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The files of one scene."""
+def survey(data: Path, masks: str | None = None) -> Layout:
+    """The scenes of a folder, or of a manifest.
 
-    id: str
-    images: tuple[Path, ...]
-    mask: Path | None = None
-    group: str | None = None  # the spatial block, where the manifest names it
-    split: str | None = None
+    A folder holds ``images/`` (and ``masks/``), or is one of PASCAL VOC or Cityscapes. A manifest
+    is a .csv with a column ``image`` (files of several bands separated by ``;``), and optionally
+    ``case``, ``mask``, ``block`` (or ``group``) and ``split``. Never raises for data.
 
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A class as classes.json describes it."""
-
-    name: str
-    value: int
-    color: tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What files there are, and what is wrong with them."""
-
-    kind: str
-    entries: tuple[Entry, ...] = ()
-    classes: tuple[Named, ...] = ()  # empty where no classes.json says
-    ignore: tuple[int, ...] = ()
-    bands: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def survey(data: Path) -> Layout:
-    """The scenes of a folder with ``images/`` (and ``masks/``), or of a manifest.
-
-    A manifest is a .csv with a column ``image`` (files of several bands separated by ``;``), and
-    optionally ``case``, ``mask``, ``block`` (or ``group``) and ``split``. Never raises for data.
+    Args:
+        data: The folder or the manifest.
+        masks: The folder of the masks below ``data``, where it is not the usual one.
     """
     if data.suffix.lower() == ".csv":
-        return _manifest(data)
+        return _manifest(data, masks)
     if not data.is_dir():
         return Layout("none", problems=(f"'{data}' is no folder and no .csv manifest.",))
-    if not (data / "images").is_dir():
+    read = _reader(data)
+    if read is None:
         return Layout(
             "none",
             problems=(
                 f"'{data}' holds no folder 'images'. Put scenes in images/ and masks of the same "
-                "names in masks/, or list them in a .csv manifest.",
+                "names in masks/, or list them in a .csv manifest. Of PASCAL VOC, name the folder "
+                "that holds JPEGImages/; of Cityscapes, that of leftImg8bit/.",
             ),
         )
-    return _folder(data)
-
-
-def rasters(folder: Path) -> list[Path]:
-    """The raster files directly in ``folder``, by name."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in RASTERS)
-
-
-def stem(name: str) -> str:
-    """A scene's name without the ending of its file, if it has one."""
-    path = Path(name)
-    return path.stem if path.suffix.lower() in RASTERS else name
-
-
-def color_of(index: int) -> tuple[int, int, int]:
-    """The color of a class that has none of its own."""
-    return COLORS[index % len(COLORS)]
-
-
-def _folder(data: Path) -> Layout:
-    images, masks = _by_stem(data / "images"), _by_stem(data / "masks")
-    problems = _repeated(images, "images") + _repeated(masks, "masks")
-    if not images:
-        problems.append(f"'{data / 'images'}' holds no raster. Known endings: {_endings()}.")
-    orphans = sorted(masks.keys() - images.keys())
-    warnings = []
-    if orphans:
-        warnings.append(
-            f"masks without an image of the same name are not used ({len(orphans)}): "
-            f"{', '.join(orphans[:5])}."
-        )
-    entries = [
-        Entry(id=name, images=(files[0],), mask=masks[name][0] if name in masks else None)
-        for name, files in images.items()
-    ]
+    layout = read(data, masks)
     named, ignore, bands, wrong = _classes(data / "classes.json")
+    if masks and not (data / masks).is_dir():
+        wrong = (*wrong, f"'{data}' holds no folder '{masks}'. Correct domain.masks.")
+    return replace(
+        layout,
+        classes=named or layout.classes,
+        ignore=ignore if named else layout.ignore,
+        bands=bands or layout.bands,
+        problems=(*layout.problems, *wrong),
+    )
+
+
+def is_data_set(path: Path) -> bool:
+    """Whether :func:`survey` knows what is where in ``path``."""
+    return path.suffix.lower() == ".csv" or _reader(path) is not None
+
+
+def _reader(data: Path) -> Callable[[Path, str | None], Layout] | None:
+    if (data / "images").is_dir():
+        return _folder
+    return next((read for folder, read in KNOWN.items() if (data / folder).is_dir()), None)
+
+
+def _folder(data: Path, masks: str | None) -> Layout:
+    entries, problems, warnings = paired(data / "images", data / (masks or "masks"))
     return Layout(
-        kind="folder of images/ and masks/",
+        kind="folder of images/ and masks/" if masks is None else f"images/ and {masks}/",
         entries=tuple(entries),
-        classes=named,
-        ignore=ignore,
-        bands=bands,
-        problems=(*problems, *wrong),
+        problems=tuple(problems),
         warnings=tuple(warnings),
     )
 
 
-def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = defaultdict(list)
-    for path in rasters(folder):
-        found[path.stem].append(path)
-    return dict(found)
-
-
-def _repeated(files: dict[str, list[Path]], where: str) -> list[str]:
-    return [
-        f"scene '{name}' is in {where}/ more than once: "
-        f"{', '.join(path.name for path in paths)}. Keep one."
-        for name, paths in files.items()
-        if len(paths) > 1
-    ]
-
-
-def _manifest(path: Path) -> Layout:
+def _manifest(path: Path, masks: str | None) -> Layout:
+    if masks is not None:
+        problem = f"'{path}' names the mask of each scene itself. Remove domain.masks."
+        return Layout("manifest", problems=(problem,))
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -230,7 +178,3 @@ def _color(said: Any, index: int) -> tuple[int, int, int]:  # noqa: ANN401
         return color_of(index)
     red, green, blue = (int(part) for part in said)
     return red, green, blue
-
-
-def _endings() -> str:
-    return ", ".join(sorted(RASTERS))

@@ -11,7 +11,7 @@ from common.adapter import Wish
 from common.errors import DataError
 from common.sampling import generator
 from common.splits import Names, all_annotated, read_names
-from rsseg_ssl.layouts import stem
+from rsseg_ssl.entries import scene_name
 
 ENOUGH_PIXELS = 50
 """A scene shows a class where at least so many pixels have it, if any scene does."""
@@ -46,9 +46,9 @@ def draw(candidates: Sequence[Candidate], wish: Wish, *, given: Mapping[str, Nam
     """
     fixed = dict(given)
     if isinstance(wish.labeled, Path):
-        annotated = [each.name for each in candidates]
-        listed = tuple(n if n in annotated else stem(n) for n in read_names(wish.labeled))
-        fixed["labeled"] = all_annotated(listed, annotated, source=wish.labeled)
+        annotated = {each.name: each for each in candidates}
+        listed = tuple(scene_name(line, annotated) for line in read_names(wish.labeled))
+        fixed["labeled"] = all_annotated(listed, [*annotated], source=wish.labeled)
     block_of = {each.name: each.block for each in candidates}
     taken = {name for names in fixed.values() for name in names}
     free = _outside(candidates, taken, block_of)

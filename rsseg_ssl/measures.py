@@ -181,5 +181,5 @@ def _blocks(predicted: Tensor) -> Iterator[slice]:
 def _warn_once() -> None:
     logger.warning(
         "some scenes have no CRS, so areas on the ground cannot be measured and are left out. "
-        "Assign one: gdal_edit.py -a_srs EPSG:... scene.tif."
+        "If they lie on Earth, assign one: gdal_edit.py -a_srs EPSG:... scene.tif."
     )

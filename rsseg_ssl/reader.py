@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +24,7 @@ import rasterio
 import rasterio.windows
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from common.errors import DataError
@@ -124,7 +127,7 @@ def opened(path: Path) -> DatasetReader:
         return held[path].source
     options = REMOTE if str(path).startswith(("/vsi", "http", "s3:")) else LOCAL
     try:
-        with rasterio.Env(**options):
+        with rasterio.Env(**options), anywhere():
             held[path] = _Handle(stamp, rasterio.open(path, sharing=False))
     except (RasterioError, OSError) as error:
         raise DataError(
@@ -133,6 +136,14 @@ def opened(path: Path) -> DatasetReader:
     while len(held) > NUM_HANDLES:
         held.popitem(last=False)[1].source.close()
     return held[path].source
+
+
+@contextmanager
+def anywhere() -> Iterator[None]:
+    """Open and write rasters that lie nowhere, such as photographs, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def forget(path: Path) -> None:
@@ -268,5 +279,5 @@ def _band(raster: Raster, band: int) -> tuple[Path, int]:
     names = ", ".join(path.name for path in raster.images)
     raise DataError(
         f"band {band} was asked for, but {names} holds {before}. Bands count from 1; "
-        "correct domain.bands."
+        "correct domain.bands, or give the file those of the others (gray photographs: RGB)."
     )

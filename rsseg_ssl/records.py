@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from common.errors import DataError
 from common.settings import Settings
 from rsseg_ssl import reader
-from rsseg_ssl.cases import Scene, SceneCase, grid_of, named
+from rsseg_ssl.cases import Scene, SceneCase, grid_of, named, read_values
 from rsseg_ssl.reader import Window
 from rsseg_ssl.settings import Statistics
 
@@ -109,7 +109,7 @@ def mask_records(cases: Iterable[SceneCase]) -> dict[str, MaskRecord]:
     with _Shelf() as shelf:
         return {
             case.id: shelf.get(
-                ("mask", *_identity(case), *_stamp([case.mask])),
+                ("mask", *_identity(case), *_stamp([case.mask]), case.recode),
                 MaskRecord,
                 partial(examine_mask, case),
             )
@@ -175,9 +175,9 @@ def examine_mask(case: SceneCase) -> MaskRecord:
             return MaskRecord(**facts)
         counts: Counter[int] = Counter()
         for window in strips(case):
-            stored, _ = reader.read_plain(case.mask, window, [1])
+            stored, _ = read_values(case.mask, window, case.recode)
             _, valid = reader.read(case, window)
-            values, numbers = np.unique(stored[0][valid], return_counts=True)
+            values, numbers = np.unique(stored[valid], return_counts=True)
             counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
         return MaskRecord(**facts, counts=tuple(sorted(counts.items())))
     except DataError as error:

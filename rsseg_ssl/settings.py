@@ -13,8 +13,8 @@ from common.settings import Count, Positive, PositiveReal, Settings
 from common.splits import Splits
 from rsseg_ssl.augment import Strong, Weak
 from rsseg_ssl.blocks import AnyBlocks, Touching
+from rsseg_ssl.entries import color_of
 from rsseg_ssl.inference import InferenceSettings
-from rsseg_ssl.layouts import color_of
 from rsseg_ssl.networks import AnyNetwork, ByName
 
 Byte: TypeAlias = Annotated[int, Field(ge=0, le=255)]
@@ -48,7 +48,8 @@ class Statistics(Settings):
 class RssegSettings(DomainSettings):
     """Scenes, splits, classes, and how windows of them are made into batches."""
 
-    data: Path  # a folder with images/ and masks/, or a manifest .csv
+    data: Path  # a folder with images/ and masks/, of VOC or Cityscapes, or a manifest .csv
+    masks: Annotated[str, Field(min_length=1)] | None = None  # their folder; absent: the usual one
     splits: Splits  # files: relative to the current folder, or else to the data
     classes: Annotated[tuple[LandClass, ...], Field(min_length=2, max_length=254)]
     ignore: tuple[int, ...] = ()  # mask values where nobody looked
