@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import random
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from common.batch import Image, Logits, SomeImage, SomeLogits
+from common.batch import Image, Logits, Scalar, SomeImage, SomeLogits
 from common.parts import Parted
 
 
@@ -73,6 +74,73 @@ class TeacherStudent(Networks):
         follow(self.teacher, self.student, min(self.decay, 1 - 1 / (step + 1)))
 
 
+class TeachersStudent(Networks):
+    """A student, and several slow averages of its past selves that move by turns [1, 2].
+
+    While young, that is until 1 - 1/(step+1) reaches ``decay``, all teachers follow as in
+    :class:`TeacherStudent`, so that none of them ever predicts from random weights. From there
+    on only the one whose turn it is moves. Buffers follow as there; all teachers predict in
+    evaluation mode, and the mean of their probabilities is what is shipped [1].
+
+    Args:
+        student: The network that learns.
+        decay: Share of itself that a teacher keeps when it moves.
+        turn: Which teacher moves at a step: a function of nothing else, so that a run may stop
+            and go on anywhere, and several processes agree.
+        teachers: How many.
+
+    [1] Liu et al., PS-MT, CVPR 2022, arXiv:2111.12903, Sec. 3.2.
+    [2] Zhao et al., AD-MT, ECCV 2024, arXiv:2311.17325, Sec. 3.2.
+    """
+
+    turn: Tensor
+
+    def __init__(
+        self, student: nn.Module, decay: float, *, turn: Callable[[int], int], teachers: int = 2
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.teachers = nn.ModuleList(
+            copy.deepcopy(student).requires_grad_(False).eval() for _ in range(teachers)
+        )
+        self.decay = decay  # alpha
+        self.turn_at = turn
+        self.register_buffer("turn", torch.tensor(turn(0)))  # of the step to come
+
+    @property
+    def predictor(self) -> SoftVote:
+        return SoftVote(self.teachers)
+
+    def train(self, mode: bool = True) -> TeachersStudent:
+        """Put the student in training mode; the teachers always predict as in a test."""
+        super().train(mode)
+        self.teachers.eval()
+        return self
+
+    def after_step(self, step: int) -> None:
+        """Move the teacher whose turn it is towards the student, or all while they are young."""
+        young = 1 - 1 / (step + 1)
+        for index, teacher in enumerate(self.teachers):
+            if young < self.decay or index == self.turn_at(step):
+                follow(teacher, self.student, min(self.decay, young))
+        self.turn.fill_(self.turn_at(step + 1))
+
+
+def regular_turn(step: int, *, period_steps: int, teachers: int = 2) -> int:
+    """Which of several teachers moves at ``step``: each for ``period_steps``, one by one."""
+    return step // period_steps % teachers
+
+
+def random_turn(step: int, *, longest_steps: int) -> int:
+    """Which of two teachers moves at ``step``: periods are random, from 1 to ``longest_steps``.
+
+    Both lengths are equally likely anywhere in that range; two periods in a row share
+    ``longest_steps + 1`` steps, cut at random, so that the answer needs no memory.
+    """
+    window, passed = divmod(step, longest_steps + 1)
+    return int(passed >= random.Random(window).randint(1, longest_steps))
+
+
 class Peers(Networks):
     """Networks that differ only in where they started (or in what they are)."""
 
@@ -108,6 +176,19 @@ class SoftVote(nn.Module):
     def forward(self, image: Image) -> Logits:
         votes = torch.stack([voter(image).float().softmax(dim=1) for voter in self.voters])
         return votes.mean(dim=0).clamp_min(1e-12).log()
+
+
+def crosswise(num_peers: int, lesson: Callable[[int, int], Scalar]) -> Scalar:
+    """What each peer learns from each other one: the sum over ordered pairs, by ``n - 1`` [1].
+
+    Args:
+        num_peers: n, 2 or more.
+        lesson: Indices of a teacher and of a learner to the loss of the learner.
+
+    [1] Filipiak et al., n-CPS, 2021, arXiv:2112.07528, Eq. 4.
+    """
+    pairs = permutations(range(num_peers), 2)
+    return torch.stack([lesson(*pair) for pair in pairs]).sum() / (num_peers - 1)
 
 
 def together(network: nn.Module, *images: SomeImage) -> tuple[SomeLogits, ...]:
