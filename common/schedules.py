@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Tag
+from pydantic import AfterValidator, Discriminator, Tag, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from common.settings import Fraction, NonNegative, Settings
 
@@ -71,6 +72,15 @@ class Schedule(Settings):
     since: Fraction = 0.0  # progress up to which it is ``start``
     until: Fraction = 1.0  # progress from which on it is ``end``
 
+    @model_validator(mode="after")
+    def _starts_before_it_ends(self) -> Self:
+        if self.since > self.until:
+            raise ValueError(
+                f"starts to change at {self.since:g} of the run, after it should be done at "
+                f"{self.until:g}. Set since to {self.until:g} or less, or until to more."
+            )
+        return self
+
     def __call__(self, progress: float) -> float:
         """Its value at ``progress``, always between ``start`` and ``end``."""
         if progress >= self.until:
@@ -130,15 +140,22 @@ def value_at(number: float | Schedule, progress: float) -> float:
     return number(progress) if isinstance(number, Schedule) else number
 
 
-def _kind(value: Any) -> str:  # noqa: ANN401
+def _kind(value: Any) -> str | None:  # noqa: ANN401
     if isinstance(value, dict):
-        return str(value.get("name", ""))
+        return None if value.get("name") is None else str(value["name"])
     return value.name if isinstance(value, Schedule) else NUMBER
 
 
 def _is_share(number: float | Schedule) -> float | Schedule:
-    if isinstance(number, Schedule) and max(number.start, number.end) > 1:
-        raise ValueError(f"a fraction runs from 0 to 1, got {number.start:g} to {number.end:g}.")
+    if isinstance(number, Schedule):
+        ends = {"start": number.start, "end": number.end}
+        problems = [
+            InitErrorDetails(type="less_than_equal", loc=(key,), input=value, ctx={"le": 1})
+            for key, value in ends.items()
+            if value > 1
+        ]
+        if problems:
+            raise ValidationError.from_exception_data("Share", problems)
     return number
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,11 +14,16 @@ from pydantic import ValidationError
 
 from common import config
 from common.errors import ConfigError
-from common.filters import Confidence, Entropy
+from common.filters import AnyFilter, Confidence, Entropy
 from common.fit import FitSettings
-from common.methods import CrossPseudo, FixMatch, MeanTeacher, Supervised
+from common.methods import AnyMethod, CrossPseudo, FixMatch, MeanTeacher, Supervised
 from common.mixing import CutMix
 from tests.toy import ToyRun, ToySettings
+
+METHODS, FILTERS = (
+    [member.model_fields["name"].default for member in get_args(get_args(family)[0])]
+    for family in (AnyMethod, AnyFilter)
+)
 
 TEXT = """\
 seed: 3
@@ -90,13 +96,13 @@ def test_all_problems_are_named_at_once_each_with_line_and_remedy(tmp_path: Path
         (
             "name: fixmatch",
             "name: fixmach",
-            "method (line 5): no 'fixmach' here. Choose one of supervised, mean_teacher, fixmatch, "
-            "cross_pseudo. Did you mean 'fixmatch'?",
+            f"method (line 5): no 'fixmach' here. Choose one of {', '.join(METHODS)}. "
+            "Did you mean 'fixmatch'?",
         ),
         (
             "name: confidence",
             "name: zzz",
-            "method.filter (line 7): no 'zzz' here. Choose one of all, confidence, entropy.",
+            f"method.filter (line 7): no 'zzz' here. Choose one of {', '.join(FILTERS)}.",
         ),
         (
             "name: confidence",

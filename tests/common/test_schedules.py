@@ -122,7 +122,11 @@ def test_a_yaml_file_may_give_a_number_or_a_schedule() -> None:
     ("values", "complaint"),
     [
         ({"share": 1.5}, "less than or equal to 1"),
-        ({"share": {"name": "linear", "end": 1.5}}, "a fraction runs from 0 to 1, got 0 to 1.5"),
+        (
+            {"share": {"name": "linear", "end": 1.5}},
+            "share.end\n  Input should be less than or equal",
+        ),
+        ({"weight": {"name": "jump", "end": 1, "since": 0.5, "until": 0.2}}, "Set since to 0.2"),
         ({"weight": -1}, "greater than or equal to 0"),
         ({"weight": {"name": "lineer", "end": 1}}, "'lineer'"),
         ({"weight": {"name": "linear"}}, "Field required"),
