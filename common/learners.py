@@ -6,6 +6,7 @@ import copy
 import random
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from itertools import permutations
 
 import torch
 from torch import Tensor, nn
