@@ -39,6 +39,58 @@ def virtual_adversarial(
     at the distance where it will be used: the 1e-6 of the authors' code is lost in rounding.
 
     Args:
+def complementary_dropout(one: Features, other: Features) -> tuple[Features, Features]:
+    """Drop a random half of the channels in one view, and in the other the other half [1].
+
+    What is kept is doubled, so the two factors of a channel sum to 2. A random half of the
+    samples (rounded down) keeps all channels in both views, as in the authors' code. Each map
+    has channels of its own and so a draw of its own; the authors' maps are equally wide and
+    share one.
+
+    [1] Yang et al., UniMatch V2, 2024, arXiv:2410.10777, Sec. 3.3.
+    """
+    batch = one[0].shape[0]
+    whole = torch.randperm(batch, device=one[0].device) < batch // 2
+    factors = [_zero_or_two(each, whole) for each in one]
+    return (
+        tuple(map * factor for map, factor in zip(one, factors, strict=True)),
+        tuple(map * (2 - factor) for map, factor in zip(other, factors, strict=True)),
+    )
+
+
+@contextlib.contextmanager
+def dropping(network: nn.Module) -> Iterator[None]:
+    """Let the dropout of ``network`` work, and nothing else, though it is in evaluation mode."""
+    asleep = [m for m in network.modules() if isinstance(m, DROPOUTS) and not m.training]
+    for module in asleep:
+        module.train()
+    try:
+        yield
+    finally:
+        for module in asleep:
+            module.eval()
+
+
+def gradient_reversed(features: Tensor, coefficient: float) -> Tensor:
+    """``features`` themselves; backward, their gradient times minus ``coefficient`` [1].
+
+    [1] Ganin et al., Domain-adversarial training, 2016, arXiv:1505.07818, Sec. 4.2.
+    """
+    same: Tensor = _GradientReversal.apply(features, coefficient)
+    return same
+
+
+class _GradientReversal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, coefficient: float) -> Tensor:  # noqa: ANN401
+        ctx.coefficient = coefficient
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        return -ctx.coefficient * gradients[0], None
+
+
         features: Where to start. Gradients flow through them, not through the step.
         predict: Features to logits (or log-probabilities). The search leaves no gradient in its
             weights; it should be in evaluation mode, or samples and statistics mix.
