@@ -9,7 +9,7 @@ import torch
 from common.batch import IGNORE, Logits, Mask, Probs, Pseudo, SoftPseudo, Weights
 
 Keep = Callable[[Probs], Weights]
-"""A live filter: class probabilities to trust."""
+"""A live filter: class probabilities to trust. Outside of the image they are all 0."""
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def soft_pseudo_label(logits: Logits, keep: Keep, valid: Mask) -> SoftPseudo:
         valid: False where there is nothing to label.
     """
     probs = logits.detach().float().softmax(dim=1)
-    return SoftPseudo(probs=probs, weight=keep(probs) * valid)
+    return SoftPseudo(probs=probs, weight=keep(probs * valid.unsqueeze(1)) * valid)
 
 
 @torch.no_grad()
@@ -34,5 +34,14 @@ def pseudo_label(logits: Logits, keep: Keep, valid: Mask) -> Pseudo:
         keep: Live filter, probabilities to weights.
         valid: False where there is nothing to label; the target is IGNORE there.
     """
-    probs, weight = soft_pseudo_label(logits, keep, valid)
-    return Pseudo(target=torch.where(valid, probs.argmax(dim=1), IGNORE), weight=weight)
+    return hard(soft_pseudo_label(logits, keep, valid), valid)
+
+
+def hard(soft: SoftPseudo, valid: Mask) -> Pseudo:
+    """The most probable class of each valid pixel, trusted as before."""
+    return Pseudo(target=torch.where(valid, soft.predicted, IGNORE), weight=soft.weight)
+
+
+def without_dropped(pseudo: Pseudo) -> Pseudo:
+    """``pseudo`` with IGNORE where nothing is trusted: a loss then divides by the kept pixels."""
+    return pseudo._replace(target=torch.where(pseudo.weight > 0, pseudo.target, IGNORE))

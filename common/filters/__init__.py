@@ -7,10 +7,25 @@ from pydantic import Field
 from common.filters.base import Filter
 from common.filters.class_calibrated import Calibrated, ClassCalibrated
 from common.filters.confidence import Confidence
+from common.filters.ema_global import EmaGlobal
 from common.filters.entropy import Entropy
+from common.filters.entropy_percentile import EntropyPercentile
 from common.filters.everything import All
 
-AnyFilter = Annotated[All | ClassCalibrated | Confidence | Entropy, Field(discriminator="name")]
+AnyFilter = Annotated[
+    All | ClassCalibrated | Confidence | EmaGlobal | Entropy | EntropyPercentile,
+    Field(discriminator="name"),
+]
 """What ``filter:`` may say in a YAML file."""
 
-__all__ = ["All", "AnyFilter", "Calibrated", "ClassCalibrated", "Confidence", "Entropy", "Filter"]
+__all__ = [
+    "All",
+    "AnyFilter",
+    "Calibrated",
+    "ClassCalibrated",
+    "Confidence",
+    "EmaGlobal",
+    "Entropy",
+    "EntropyPercentile",
+    "Filter",
+]

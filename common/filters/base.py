@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 from torch import nn
@@ -14,7 +15,9 @@ class Filter(Settings):
     """Decides how far each pixel of a prediction may be trusted.
 
     A filter is its settings plus :meth:`__call__`. Most are pure; one that learns while
-    training overrides :meth:`start` and keeps what it learns in buffers.
+    training overrides :meth:`start` and keeps what it learns in buffers, and its settings say
+    what it says when called for the first time. A pixel without any probability, all zero, lies
+    outside of the image: it has no say in what becomes of others.
     """
 
     name: str
@@ -26,6 +29,12 @@ class Filter(Settings):
     def start(self, num_classes: int) -> nn.Module:
         """The live filter for one run: a module, probabilities to weights."""
         return _Pure(self)
+
+
+def normalized_entropy(probs: Probs) -> Weights:
+    """Entropy over classes: 0 for certainty, 1 for a tie."""
+    nats = -(probs * probs.clamp_min(1e-12).log()).sum(dim=1)
+    return (nats / math.log(probs.shape[1])).clamp(0, 1)  # rounding can pass 1
 
 
 class _Pure(nn.Module):

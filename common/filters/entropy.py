@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter
+from common.filters.base import Filter, normalized_entropy
 from common.schedules import Share, value_at
 
 
@@ -24,9 +23,3 @@ class Entropy(Filter):
 
     def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
         return (normalized_entropy(probs) <= value_at(self.ceiling, progress)).to(probs.dtype)
-
-
-def normalized_entropy(probs: Probs) -> Weights:
-    """Entropy over classes: 0 for certainty, 1 for a tie."""
-    nats = -(probs * probs.clamp_min(1e-12).log()).sum(dim=1)
-    return (nats / math.log(probs.shape[1])).clamp(0, 1)  # rounding can pass 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,11 +13,21 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from common.filters import AnyFilter, Confidence, Entropy, Filter
-from common.filters.entropy import normalized_entropy
+from common.filters import (
+    AnyFilter,
+    Confidence,
+    EmaGlobal,
+    Entropy,
+    EntropyPercentile,
+    Filter,
+)
+from common.filters.base import normalized_entropy
+from common.schedules import value_at
 
 FILTERS: tuple[type[Filter], ...] = typing.get_args(typing.get_args(AnyFilter)[0])
 SIDES = {2: (4, 5), 3: (3, 2, 4)}
+
+moments = st.floats(0, 1)
 
 every_filter = pytest.mark.parametrize(
     "filter", [kind() for kind in FILTERS], ids=lambda each: each.name
@@ -39,24 +48,38 @@ predictions = st.builds(
 )
 
 
-def naive(filter: Filter) -> Callable[[np.ndarray], float]:
-    """What the paper says of one pixel with class probabilities ``p``."""
-
-    def entropy(p: np.ndarray) -> float:
-        return -sum(float(each) * math.log(max(float(each), 1e-12)) for each in p) / math.log(
-            len(p)
-        )
-
+def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
+    """By how much each pixel passes what the paper asks of it, pixel after pixel; below 0: not."""
+    pixels = [probs[(sample, slice(None), *at)] for sample, *at in np.ndindex(probs[:, 0].shape)]
+    there = np.array([p.sum() > 0 for p in pixels])
+    sure = np.array([float(p.max()) for p in pixels])
+    torn = np.array([entropy(p) for p in pixels])
     match filter.name:
         case "all":
-            return lambda p: 1.0
+            passed = np.ones(len(pixels))
         case "class_calibrated":  # before anything calibrated it
-            return lambda p: float(p.max() >= filter.high)
+            passed = sure - filter.high
         case "confidence":
-            return lambda p: float(p.max() >= filter.threshold)
+            passed = sure - filter.threshold
+        case "ema_global":  # as the first batch is judged
+            label = np.array([int(p.argmax()) for p in pixels])
+            surest = [sure[there & (label == each)].max() for each in set(label[there])]
+            seen = np.mean(surest) if surest else filter.start_at
+            passed = sure - (filter.decay * filter.start_at + (1 - filter.decay) * seen)
         case "entropy":
-            return lambda p: float(entropy(p) <= filter.ceiling)
-    raise NotImplementedError(f"write down what {filter.name} says of one pixel")
+            passed = filter.ceiling - torn
+        case "entropy_percentile":
+            dropped = np.float32(value_at(filter.dropped, progress)) * np.float32(there.sum())
+            kept = there.sum() - math.floor(dropped)
+            passed = (np.sort(torn[there])[kept - 1] if kept else -1) - torn
+        case _:
+            raise NotImplementedError(f"write down what {filter.name} says")
+    return passed.reshape(probs[:, 0].shape)
+
+
+def entropy(p: np.ndarray) -> float:
+    nats = -sum(float(each) * math.log(max(float(each), 1e-12)) for each in p)
+    return nats / math.log(len(p))
 
 
 @every_filter
@@ -70,19 +93,29 @@ def test_weights_lie_on_the_grid_and_in_0_1(filter: Filter, probs: Tensor) -> No
 
 
 @every_filter
-@given(probs=predictions)
+@given(probs=predictions, progress=moments)
 @settings(max_examples=25, deadline=None)
-def test_each_pixel_gets_what_the_paper_says(filter: Filter, probs: Tensor) -> None:
-    weight, said = filter(probs), naive(filter)
-    for sample, *where in np.ndindex(*weight.shape):
-        pixel = probs[(sample, slice(None), *where)].numpy()
-        if filter.name == "entropy" and abs(said_entropy(pixel) - filter.ceiling) < 1e-6:
-            continue  # a tie that rounding decides
-        assert float(weight[(sample, *where)]) == said(pixel)
+def test_each_pixel_gets_what_the_paper_says(
+    filter: Filter, probs: Tensor, progress: float
+) -> None:
+    passed = naive(filter, probs.numpy(), progress)
+    told = np.abs(passed) > 1e-6  # else rounding tells
+    np.testing.assert_array_equal(filter(probs, progress).numpy()[told], (passed >= 0)[told])
 
 
-def said_entropy(pixel: np.ndarray) -> float:
-    return float(normalized_entropy(torch.from_numpy(pixel)[None, :, None])[0, 0])
+@every_filter
+@given(probs=predictions, progress=moments, seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_pixels_outside_of_the_image_have_no_say(
+    filter: Filter, probs: Tensor, progress: float, seed: int
+) -> None:
+    outside = torch.rand(probs[:, 0].shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    within = torch.where(outside.unsqueeze(1), 0, probs)
+    passed = naive(filter, within.numpy(), progress)
+    told = (np.abs(passed) > 1e-6) & ~outside.numpy()
+    np.testing.assert_array_equal(filter(within, progress).numpy()[told], (passed >= 0)[told])
+    alone = torch.cat([within, torch.zeros_like(within)])
+    assert torch.equal(filter(alone, progress)[:2][~outside], filter(within, progress)[~outside])
 
 
 @every_filter
@@ -92,12 +125,15 @@ def test_no_gradient_flows_through_trust(filter: Filter) -> None:
 
 
 @every_filter
-@given(probs=predictions, seed=st.integers(0, 1000))
+@given(probs=predictions, progress=moments, seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
-def test_the_order_of_the_classes_does_not_matter(filter: Filter, probs: Tensor, seed: int) -> None:
+def test_the_order_of_the_classes_does_not_matter(
+    filter: Filter, probs: Tensor, progress: float, seed: int
+) -> None:
     order = torch.randperm(probs.shape[1], generator=torch.Generator().manual_seed(seed))
-    close = (normalized_entropy(probs) - 0.5).abs() < 1e-5  # sums of another order round elsewhere
-    assert torch.equal(filter(probs[:, order])[~close], filter(probs)[~close])
+    close = np.abs(naive(filter, probs.numpy(), progress)) < 1e-5  # other sums round elsewhere
+    told = torch.from_numpy(~close)
+    assert torch.equal(filter(probs[:, order], progress)[told], filter(probs, progress)[told])
 
 
 @every_filter
@@ -106,6 +142,20 @@ def test_the_live_filter_says_what_the_settings_say(filter: Filter) -> None:
     live = filter.start(4)
     assert torch.equal(live(probs), filter(probs))
     assert not [*live.parameters()]
+
+
+@every_filter
+def test_a_live_filter_learns_in_training_only_and_a_checkpoint_brings_it_back(
+    filter: Filter,
+) -> None:
+    live, other = filter.start(4), filter.start(4)
+    for seed in range(5):
+        live(probabilities(seed, dims=2, classes=4, sharpness=9), 0.3)
+    other.load_state_dict(live.state_dict())
+    before = {name: value.clone() for name, value in live.state_dict().items()}
+    probs = probabilities(9, dims=2, classes=4, sharpness=9)
+    assert torch.equal(live.eval()(probs, 0.3), other.eval()(probs, 0.3))
+    assert all(torch.equal(value, before[name]) for name, value in live.state_dict().items())
 
 
 @every_filter
@@ -170,3 +220,49 @@ def test_a_tie_is_1_and_certainty_is_0_for_any_number_of_classes_f10(classes: in
 def test_confidence_by_hand() -> None:
     probs = torch.tensor([[0.95, 0.05], [0.94, 0.06], [0.02, 0.98]]).T[None, :, None]
     assert Confidence(threshold=0.95)(probs).tolist() == [[[1.0, 0.0, 1.0]]]
+
+
+@given(probs=predictions, share=st.floats(0, 1), valid=st.integers(0, 40))
+@settings(max_examples=100, deadline=None)
+def test_the_share_dropped_is_the_share_asked_for_up_to_ties(
+    probs: Tensor, share: float, valid: int
+) -> None:
+    there = torch.arange(probs[:, 0].numel()).view_as(probs[:, 0]) < valid
+    weight = EntropyPercentile(dropped=share)(probs * there.unsqueeze(1))
+    entropies = normalized_entropy(probs)[there].numpy()
+    count = len(entropies)
+    dropped = count - int(weight[there].sum())
+    ties = count - len(np.unique(entropies))
+    assert share * count - 1 - ties <= dropped <= share * count + 1e-4
+
+
+@given(probs=predictions, shares=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
+@settings(max_examples=50, deadline=None)
+def test_a_larger_share_dropped_keeps_no_more(probs: Tensor, shares: list[float]) -> None:
+    small, large = (EntropyPercentile(dropped=each)(probs) for each in shares)
+    assert (large <= small).all()
+    assert EntropyPercentile(dropped=0)(probs).all()
+    assert not EntropyPercentile(dropped=1)(probs).any()
+
+
+def test_a_fifth_is_dropped_at_first_and_nothing_at_last() -> None:
+    probs = probabilities(1, dims=2, classes=3, sharpness=2)
+    kept = [EntropyPercentile()(probs, progress).mean() for progress in (0.0, 0.5, 1.0)]
+    assert kept == pytest.approx([0.8, 0.9, 1.0])
+
+
+@given(st.lists(predictions, min_size=1, max_size=4), st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+def test_the_global_bound_is_the_average_in_closed_form_for_any_number_of_classes_f10(
+    batches: list[Tensor], start_at: float, decay: float
+) -> None:
+    live = EmaGlobal(start_at=start_at, decay=decay).start(6)
+    bound = start_at
+    for probs in batches:
+        live(probs)
+        confidence, label = probs.double().max(dim=1)
+        surest = [float(confidence[label == each].max()) for each in label.unique()]
+        bound = decay * bound + (1 - decay) * np.mean(surest)
+    assert float(live.bound) == pytest.approx(bound, abs=1e-5)
+    live(torch.zeros_like(probs))  # a batch without a valid pixel
+    assert float(live.bound) == pytest.approx(bound, abs=1e-5)

@@ -1,0 +1,37 @@
+"""Trust all but the pixels that the model is most torn about."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from common.batch import Probs, Weights
+from common.filters.base import Filter, normalized_entropy
+from common.schedules import Linear, Share, value_at
+
+
+class EntropyPercentile(Filter):
+    """Drop the share ``dropped`` of the pixels, those with the largest entropy [1].
+
+    Of ``n`` pixels of the batch that lie in an image, ``floor(dropped * n)`` are dropped, and
+    fewer where entropies tie. A larger share keeps no more; 0 keeps everything. The percentile
+    is exact: one sort of all entropies, on the device.
+
+    [1] Wang et al., U2PL, CVPR 2022, arXiv:2203.03884, Eqs. 3, 5 and 6.
+    """
+
+    name: Literal["entropy_percentile"] = "entropy_percentile"
+    dropped: Share = Linear(start=0.2, end=0.0)  # alpha_t
+
+    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
+        dropped = value_at(self.dropped, progress)
+        if dropped == 0:
+            return torch.ones_like(probs[:, 0])
+        entropy, there = normalized_entropy(probs), probs.sum(dim=1) > 0
+        ordered = torch.where(there, entropy, torch.inf).flatten().sort().values
+        count = there.sum()
+        kept = count - (count * dropped).floor().long()
+        last = ordered.gather(0, (kept - 1).clamp_min(0)[None])
+        ceiling = torch.where(kept > 0, last, -1.0)
+        return (entropy <= ceiling).to(probs.dtype)
