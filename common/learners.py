@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import Image, Logits, Scalar, SomeImage, SomeLogits
-from common.parts import Parted
+from common.parts import Features, Parted
 
 
 class Networks(nn.Module):
@@ -196,6 +196,20 @@ def together(network: nn.Module, *images: SomeImage) -> tuple[SomeLogits, ...]:
     """The logits of several batches in one forward pass: one set of batch-norm statistics."""
     logits: SomeLogits = network(torch.cat(images))
     return torch.split(logits, [image.shape[0] for image in images])
+
+
+def encoded(network: Parted, *images: SomeImage) -> tuple[Features, ...]:
+    """The features of several batches in one pass of the encoder."""
+    sizes = [image.shape[0] for image in images]
+    levels = (torch.split(level, sizes) for level in network.encoder(torch.cat(images)))
+    return tuple(zip(*levels, strict=True))
+
+
+def decoded(network: Parted, *features: Features) -> tuple[SomeLogits, ...]:
+    """The logits of several batches of features in one pass of decoder and head."""
+    joined = tuple(torch.cat(level) for level in zip(*features, strict=True))
+    logits: SomeLogits = network.head(network.decoder(joined))
+    return torch.split(logits, [each[0].shape[0] for each in features])
 
 
 @torch.no_grad()

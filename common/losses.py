@@ -18,6 +18,7 @@ from common.batch import (
     Labeled,
     Labels,
     Logits,
+    Mask,
     Pseudo,
     Scalar,
     SoftPseudo,
@@ -105,8 +106,22 @@ def consistency(logits: Logits, pseudo: SoftPseudo) -> Scalar:
 
     [1] Tarvainen and Valpola, Mean teachers, 2017, arXiv:1703.01780, Sec. 3.
     """
+    return _squares(logits, pseudo) / pseudo.weight.sum().clamp_min(1)
+
+
+def consistency_of_valid(logits: Logits, pseudo: SoftPseudo, valid: Mask) -> Scalar:
+    """The same, but the divisor is all valid pixels, so that little trust makes a small loss [1].
+
+    Trust is 0 where ``valid`` is False.
+
+    [1] French et al., CutMix-Seg, 2020, arXiv:1906.01916, Sec. 3.4.
+    """
+    return _squares(logits, pseudo) / valid.sum().clamp_min(1)
+
+
+def _squares(logits: Logits, pseudo: SoftPseudo) -> Scalar:
     per_pixel = (logits.float().softmax(dim=1) - pseudo.probs).square().mean(dim=1)
-    return (per_pixel * pseudo.weight).sum() / pseudo.weight.sum().clamp_min(1)
+    return (per_pixel * pseudo.weight).sum()
 
 
 def complementary(logits: Logits, target: Labels, weight: Weights) -> Scalar:

@@ -30,6 +30,10 @@ class Cut(NamedTuple):
         """Each image with the box of its partner pasted in."""
         return torch.where(self.where.unsqueeze(1), image[self.partner], image)
 
+    def valid(self, valid: Mask) -> Mask:
+        """The same for where there is anything to see."""
+        return torch.where(self.where, valid[self.partner], valid)
+
     def pseudo(self, pseudo: P) -> P:
         """The same for labels: target (or probabilities) and weight travel together."""
         label, weight = pseudo
@@ -46,6 +50,10 @@ class Uncut(NamedTuple):
     def image(self, image: Image) -> Image:
         """``image`` itself."""
         return image
+
+    def valid(self, valid: Mask) -> Mask:
+        """``valid`` itself."""
+        return valid
 
     def pseudo(self, pseudo: P) -> P:
         """``pseudo`` itself."""
@@ -82,12 +90,15 @@ class CutMix(Mix):
     name: Literal["cutmix"] = "cutmix"
     share_low: Fraction = 0.25
     share_high: Fraction = 0.5
+    chance: Fraction = 1.0  # of each image to be cut at all
 
     def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Cut:
-        return Cut(
-            partner=partners(image.shape[0], image.device),
-            where=boxes(image, self.share_low, self.share_high),
-        )
+        partner = partners(image.shape[0], image.device)
+        where = boxes(image, self.share_low, self.share_high)
+        if self.chance < 1:
+            cut = torch.rand(len(where), device=where.device) < self.chance
+            where &= cut.view(-1, *[1] * (where.ndim - 1))
+        return Cut(partner=partner, where=where)
 
 
 class ClassMix(Mix):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.batch import Image, Logits
 from common.parts import Features
+
+DROPOUTS = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 
 
 def noisy(image: Image, deviation: float, limit: float) -> Image:
@@ -26,6 +36,38 @@ def channel_dropout(features: Features, share: float) -> Features:
     [1] Yang et al., UniMatch, CVPR 2023, arXiv:2208.09910, Sec. 3.2.
     """
     return tuple(_drop_channels(each, share) for each in features)
+
+
+def complementary_dropout(one: Features, other: Features) -> tuple[Features, Features]:
+    """Drop a random half of the channels in one view, and in the other the other half [1].
+
+    What is kept is doubled, so the two factors of a channel sum to 2. A random half of the
+    samples (rounded down) keeps all channels in both views, as in the authors' code. Each map
+    has channels of its own and so a draw of its own; the authors' maps are equally wide and
+    share one.
+
+    [1] Yang et al., UniMatch V2, 2024, arXiv:2410.10777, Sec. 3.3.
+    """
+    batch = one[0].shape[0]
+    whole = torch.randperm(batch, device=one[0].device) < batch // 2
+    factors = [_zero_or_two(each, whole) for each in one]
+    return (
+        tuple(each * factor for each, factor in zip(one, factors, strict=True)),
+        tuple(each * (2 - factor) for each, factor in zip(other, factors, strict=True)),
+    )
+
+
+@contextlib.contextmanager
+def dropping(network: nn.Module) -> Iterator[None]:
+    """Let the dropout of ``network`` work, and nothing else, though it is in evaluation mode."""
+    asleep = [m for m in network.modules() if isinstance(m, DROPOUTS) and not m.training]
+    for module in asleep:
+        module.train()
+    try:
+        yield
+    finally:
+        for module in asleep:
+            module.eval()
 
 
 def virtual_adversarial(
@@ -121,6 +163,13 @@ def _of_length(direction: Tensor, features: Tensor, share: float) -> Tensor:
     length = share * features.float().flatten(1).norm(dim=1, keepdim=True)
     step: Tensor = length * F.normalize(flat)
     return step.view_as(features).to(features.dtype)
+
+
+def _zero_or_two(map: Tensor, whole: Tensor) -> Tensor:
+    """A factor for each channel, ``(B, F, 1, ...)``: 1 in samples that stay ``whole``."""
+    drawn = 2 * torch.randint(2, map.shape[:2], device=map.device)
+    factor = torch.where(whole.unsqueeze(1), 1, drawn).to(map.dtype)
+    return factor.view(*map.shape[:2], *[1] * (map.ndim - 2))
 
 
 def _drop_channels(map: Tensor, share: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from common.batch import Batch
 from common.labeling import soft_pseudo_label
 from common.learners import TeacherStudent, together
-from common.losses import consistency, supervised
+from common.losses import consistency_of_valid, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Sigmoid, Weight, value_at
@@ -19,11 +19,11 @@ from common.settings import Fraction
 class MeanTeacher(Method):
     """Draw the student's probabilities towards those of its own average [1].
 
-    With ``mix``, on images cut from two [2].
+    With ``mix``, on images cut from two, and with filter ``confident_share`` [2].
 
     Networks: 2, of which 1 learns. Forward passes per step: 1 of the teacher on the weak view,
     without gradient and in evaluation mode; 1 of the student on labeled and strong together.
-    Divisor: the sum of trust (all valid pixels, unless a filter drops some).
+    Divisor: all valid pixels, kept or not, and the classes.
     Departure from [1]: the student sees the domain's strong view instead of input noise, and
     the teacher a clean one.
 
@@ -55,11 +55,11 @@ class MeanTeacher(Method):
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 
-        weight = value_at(self.unlabeled_weight, progress)
+        weight, valid = value_at(self.unlabeled_weight, progress), cut.valid(weak.valid)
         return Outcome(
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth),
-                "unlabeled": weight * consistency(on_mixed, cut.pseudo(pseudo)),
+                "unlabeled": weight * consistency_of_valid(on_mixed, cut.pseudo(pseudo), valid),
             },
             pseudo=pseudo,
         )
