@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,49 +71,6 @@ def dropping(network: nn.Module) -> Iterator[None]:
             module.eval()
 
 
-def virtual_adversarial(
-    features: Features, predict: Callable[[Features], Logits], *, share: float, rounds: int = 1
-) -> Features:
-    """Move features by ``share`` of their length to where ``predict`` changes the most [1].
-
-    Each map of each sample moves by that share of its own length, so that the strength depends
-    neither on the size of an image nor on the width of a network; a map of which ``predict``
-    reads nothing stays where it is. The direction is searched by ``rounds`` power iterations,
-    at the distance where it will be used: the 1e-6 of the authors' code is lost in rounding.
-
-    Args:
-def complementary_dropout(one: Features, other: Features) -> tuple[Features, Features]:
-    """Drop a random half of the channels in one view, and in the other the other half [1].
-
-    What is kept is doubled, so the two factors of a channel sum to 2. A random half of the
-    samples (rounded down) keeps all channels in both views, as in the authors' code. Each map
-    has channels of its own and so a draw of its own; the authors' maps are equally wide and
-    share one.
-
-    [1] Yang et al., UniMatch V2, 2024, arXiv:2410.10777, Sec. 3.3.
-    """
-    batch = one[0].shape[0]
-    whole = torch.randperm(batch, device=one[0].device) < batch // 2
-    factors = [_zero_or_two(each, whole) for each in one]
-    return (
-        tuple(map * factor for map, factor in zip(one, factors, strict=True)),
-        tuple(map * (2 - factor) for map, factor in zip(other, factors, strict=True)),
-    )
-
-
-@contextlib.contextmanager
-def dropping(network: nn.Module) -> Iterator[None]:
-    """Let the dropout of ``network`` work, and nothing else, though it is in evaluation mode."""
-    asleep = [m for m in network.modules() if isinstance(m, DROPOUTS) and not m.training]
-    for module in asleep:
-        module.train()
-    try:
-        yield
-    finally:
-        for module in asleep:
-            module.eval()
-
-
 def gradient_reversed(features: Tensor, coefficient: float) -> Tensor:
     """``features`` themselves; backward, their gradient times minus ``coefficient`` [1].
 
@@ -133,6 +91,17 @@ class _GradientReversal(torch.autograd.Function):
         return -ctx.coefficient * gradients[0], None
 
 
+def virtual_adversarial(
+    features: Features, predict: Callable[[Features], Logits], *, share: float, rounds: int = 1
+) -> Features:
+    """Move features by ``share`` of their length to where ``predict`` changes the most [1].
+
+    Each map of each sample moves by that share of its own length, so that the strength depends
+    neither on the size of an image nor on the width of a network; a map of which ``predict``
+    reads nothing stays where it is. The direction is searched by ``rounds`` power iterations,
+    at the distance where it will be used: the 1e-6 of the authors' code is lost in rounding.
+
+    Args:
         features: Where to start. Gradients flow through them, not through the step.
         predict: Features to logits (or log-probabilities). The search leaves no gradient in its
             weights; it should be in evaluation mode, or samples and statistics mix.
