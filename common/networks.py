@@ -1,14 +1,41 @@
-"""Networks of the user's own, in any domain."""
+"""Networks in any domain: whose is whose, and those of the user's own."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
 from common.errors import ConfigError
 from common.settings import Settings
+
+N = TypeVar("N")
+
+
+def of_peer(peer: int, network: N, partners: Sequence[N]) -> tuple[str, N]:
+    """The key and the value of what describes the network of one peer.
+
+    The first peer has ``network``, the others ``partners`` in turn, or ``network`` where there
+    are none.
+    """
+    if peer == 0 or not partners:
+        return "domain.network", network
+    index = (peer - 1) % len(partners)
+    return f"domain.partners.{index}", partners[index]
+
+
+@contextlib.contextmanager
+def blaming(key: str) -> Iterator[None]:
+    """Let an error that speaks of ``domain.network`` name ``key`` instead."""
+    try:
+        yield
+    except ConfigError as error:
+        if key == "domain.network":
+            raise
+        raise ConfigError(str(error).replace("domain.network", key)) from error
 
 
 class Custom(Settings):

@@ -17,6 +17,7 @@ from common.batch import Batch, ClassVolume, Image
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
+from common.networks import blaming, of_peer
 from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
 from medseg_ssl import batches, inspection, measures
@@ -75,8 +76,10 @@ class Volumes:
     def strong(self, image: Image) -> Image:
         return self.settings.strong(image)
 
-    def new_network(self) -> nn.Module:
-        return self.settings.network.build(self.task.channels, len(self.task.classes))
+    def new_network(self, peer: int = 0) -> nn.Module:
+        key, network = of_peer(peer, self.settings.network, self.settings.partners)
+        with blaming(key):
+            return network.build(self.task.channels, len(self.task.classes))
 
     def cases(self, split: Split) -> Iterator[VolumeCase]:
         """Cases of one split, in the order of their names in the settings.

@@ -12,6 +12,7 @@ import numpy as np
 from common import splits as splitting
 from common.domain import Findings
 from common.errors import ConfigError, DataError
+from common.networks import blaming, of_peer
 from common.splits import Known, Resolved, listed
 from medseg_ssl.cases import VolumeCase
 from medseg_ssl.layouts import Catalog, read_catalog
@@ -192,10 +193,13 @@ def _against(settings: MedsegSettings, looks: dict[str, Look]) -> list[str]:
             f"domain.channels names {len(settings.channels)} channels "
             f"({', '.join(settings.channels)}), the images have {counts.pop()}. Name each."
         )
-    try:
-        check_patch(settings.network, settings.patch)
-    except ConfigError as error:
-        problems.append(str(error))
+    for peer in range(1 + len(settings.partners)):
+        key, network = of_peer(peer, settings.network, settings.partners)
+        try:
+            with blaming(key):
+                check_patch(network, settings.patch)
+        except ConfigError as error:
+            problems.append(str(error))
     return problems
 
 

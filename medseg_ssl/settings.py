@@ -58,6 +58,7 @@ class MedsegSettings(DomainSettings):
     patch: tuple[Positive, Positive, Positive]  # voxels to the right, the front, the top
     foreground_share: Fraction = 0.5  # of the labeled patches: centered on a voxel of some class
     network: AnyNetwork = UNet()
+    partners: tuple[AnyNetwork, ...] = ()  # of the other peers of a mutual method, in turn
     weak: WeakView = WeakView()
     strong: StrongView = StrongView()
     inference: InferenceSettings = InferenceSettings()

@@ -15,6 +15,7 @@ from common.batch import Batch, ClassVolume, Image
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
+from common.networks import blaming, of_peer
 from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
 from rsseg_ssl import batches, catalog, inspection, layouts, measures, reader, records
@@ -26,7 +27,7 @@ from rsseg_ssl.entries import Entry, rasters
 from rsseg_ssl.export import write_scene
 from rsseg_ssl.figures import draw_scene
 from rsseg_ssl.inference import predict_scene
-from rsseg_ssl.networks import ByName
+from rsseg_ssl.networks import AnyNetwork, ByName
 from rsseg_ssl.settings import RssegRun, RssegSettings, Statistics
 
 
@@ -57,8 +58,10 @@ class Scenes:
     def strong(self, image: Image) -> Image:
         return self.settings.strong(image)
 
-    def new_network(self) -> nn.Module:
-        return self.settings.network.build(self.task.channels, len(self.task.classes))
+    def new_network(self, peer: int = 0) -> nn.Module:
+        key, network = of_peer(peer, self.settings.network, self.settings.partners)
+        with blaming(key):
+            return network.build(self.task.channels, len(self.task.classes))
 
     def cases(self, split: Split) -> Iterator[SceneCase]:
         """Scenes of one split, in the order of their names in the settings.
@@ -206,10 +209,11 @@ class Rsseg:
 
     def for_prediction(self, run: Run) -> Run:
         settings = _own(run).domain
-        if not isinstance(settings.network, ByName):
-            return run
-        network = settings.network.model_copy(update={"weights": None})
-        return run.model_copy(update={"domain": settings.model_copy(update={"network": network})})
+        bare = {
+            "network": _without_weights(settings.network),
+            "partners": tuple(_without_weights(each) for each in settings.partners),
+        }
+        return run.model_copy(update={"domain": settings.model_copy(update=bare)})
 
     def open(self, run: Run) -> Scenes:
         return Scenes(_own(run).domain)
@@ -218,6 +222,11 @@ class Rsseg:
 def _own(run: Run) -> RssegRun:
     assert isinstance(run, RssegRun)
     return run
+
+
+def _without_weights(network: AnyNetwork) -> AnyNetwork:
+    bare = {"weights": None} if isinstance(network, ByName) else {}
+    return network.model_copy(update=bare)
 
 
 def _measured(found: Catalog) -> Statistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -142,12 +143,13 @@ def _training_problems(run: RssegRun, catalog: Catalog, masks: Masks) -> list[st
 
 def _setting_problems(run: RssegRun, images: Images) -> list[str]:
     settings, problems = run.domain, []
-    multiple = settings.network.multiple
+    multiple = math.lcm(*(each.multiple for each in (settings.network, *settings.partners)))
     if settings.tile % multiple:
         fitting = max(multiple, round(settings.tile / multiple) * multiple)
+        whose = "network and partners" if settings.partners else "this network"
         problems.append(
             f"domain.tile is {settings.tile}, but the sides of a window must be divisible by "
-            f"{multiple} for this network. Set it to {fitting}."
+            f"{multiple} for {whose}. Set it to {fitting}."
         )
     bands = {record.bands for record in images.values() if record.problem is None}
     if settings.statistics != "measure" and bands and {len(settings.statistics.mean)} != bands:

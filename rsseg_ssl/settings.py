@@ -63,6 +63,7 @@ class RssegSettings(DomainSettings):
     cache_mb: Count = 1024  # decoded scenes kept in memory by each process
     batch: BatchSize = BatchSize(labeled=4, unlabeled=8)
     network: AnyNetwork = ByName()
+    partners: tuple[AnyNetwork, ...] = ()  # of the other peers of a mutual method, in turn
     weak: Weak = Weak()
     strong: Strong = Strong()
     inference: InferenceSettings = InferenceSettings()

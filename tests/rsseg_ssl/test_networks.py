@@ -2,26 +2,115 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import get_args
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import nn
 
 from common.errors import ConfigError
+from common.parts import Parted, parted
 from rsseg_ssl import networks
 from rsseg_ssl.networks import AnyNetwork, ByName, Importable
 
 NAMES = get_args(ByName.model_fields["name"].annotation)
 ANY = TypeAdapter(AnyNetwork)
+TRANSFORMERS = ("unet", "manet", "fpn", "deeplabv3plus", "upernet", "segformer")
+NAMED = [
+    *(ByName(name=name) for name in NAMES),
+    *(ByName(name=name, encoder="mit_b0") for name in TRANSFORMERS),
+    *(ByName(name=name, encoder="tu-mobilenetv3_small_050") for name in NAMES),
+    ByName(encoder="tu-convnext_atto"),
+    ByName(name="unetplusplus", encoder="efficientnet-b0"),
+]
 
 
 class OneByOne(nn.Conv2d):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__(channels, classes, 1)
+
+
+def a_parted_one(channels: int, classes: int) -> Parted:
+    return Parted(nn.Conv2d(channels, 4, 1), nn.Identity(), nn.Conv2d(4, classes, 1))
+
+
+@pytest.fixture(params=NAMED, ids=lambda network: f"{network.name}-{network.encoder}")
+def named(request) -> ByName:
+    return request.param
+
+
+def image_for(network: ByName) -> torch.Tensor:
+    seed = torch.Generator().manual_seed(1)
+    return torch.randn(2, 5, 2 * network.multiple, 2 * network.multiple, generator=seed)
+
+
+def seeded(network: ByName) -> Parted:
+    torch.manual_seed(0)
+    return network.build(5, 3).eval()
+
+
+def unsplit(network: ByName) -> nn.Module:
+    """What the library makes, with the weights of :func:`seeded`."""
+    torch.manual_seed(0)
+    return smp.create_model(
+        network.name, encoder_name=network.encoder, encoder_weights=None, in_channels=5, classes=3
+    ).eval()
+
+
+@torch.no_grad()
+def test_a_split_network_answers_bit_for_bit_as_the_library_built_it(named):
+    split, whole, image = seeded(named), unsplit(named), image_for(named)
+    assert isinstance(split, Parted)
+    assert torch.equal(split(image), whole(image))
+    assert torch.equal(copy.deepcopy(split)(image), whole(image))
+    held = [id(weight) for _, weight in split.named_parameters(remove_duplicate=False)]
+    assert len({*held}) == len(held) == len([*whole.parameters()])
+
+
+def test_gradients_reach_encoder_decoder_and_head(named):
+    split = seeded(named).train()
+    split(image_for(named)).square().mean().backward()
+    for part in (split.encoder, split.decoder, split.head):
+        gradients = [weight.grad for weight in part.parameters() if weight.grad is not None]
+        assert all(bool(each.isfinite().all()) for each in gradients)
+        assert max(each.abs().max() for each in gradients) > 0
+
+
+@torch.no_grad()
+def test_decoding_doubled_features_doubles_the_logits_and_spares_the_features(named):
+    split = seeded(named)
+    features = split.encoder(image_for(named))
+    before = [each.clone() for each in features]
+    once = split.head(split.decoder(features))
+    twice = split.head(split.decoder(tuple(torch.cat([each, each]) for each in features)))
+    torch.testing.assert_close(twice, torch.cat([once, once]), atol=1e-4, rtol=1e-4)
+    assert all(map(torch.equal, features, before))
+
+
+@torch.no_grad()
+def test_features_are_finest_first_and_pixel_features_as_wide_as_they_say(named):
+    split = seeded(named)
+    features = split.encoder(image_for(named))
+    assert isinstance(features, tuple)
+    sides = [each.shape[-1] for each in features]
+    assert sides == sorted(sides, reverse=True)
+    pixels = split.decoder(features)
+    assert nn.Conv2d(split.pixel_channels, 4, 1)(pixels).shape[:2] == (2, 4)
+    assert split.num_classes == 3
+
+
+@torch.no_grad()
+def test_of_the_finest_map_a_decoder_reads_no_more_than_the_shape(named):
+    split, image = seeded(named), image_for(named)
+    first, *others = split.encoder(image)
+    assert torch.equal(first, image)
+    unread = split.decoder((torch.full_like(first, torch.nan), *others))
+    assert torch.equal(unread, split.decoder((first, *others)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +165,17 @@ def _files(tmp_path, state):
 
 def test_a_file_fills_the_whole_network_or_its_encoder(tmp_path):
     source = ByName().build(4, 3)
-    for whole, state in ((True, source.state_dict()), (False, source.encoder.body.state_dict())):
+    published = {
+        key.replace(".body.", ".").replace("head.", "segmentation_head."): value
+        for key, value in source.state_dict().items()
+    }
+    assert published.keys() == smp.create_model("unet", "resnet18", None).state_dict().keys()
+    cases = (
+        (True, published),
+        (True, source.state_dict()),
+        (False, source.encoder.body.state_dict()),
+    )
+    for whole, state in cases:
         for file in _files(tmp_path, state):
             filled = ByName(weights=str(tmp_path / file)).build(4, 3)
             for name, value in filled.state_dict().items():
@@ -127,6 +226,12 @@ def test_a_network_of_the_users_own_is_tried_before_training():
     network = mine.build(4, 3)
     assert isinstance(network, OneByOne)
     assert network.training
+    arguments = {"channels": 4, "classes": 3}
+    target = f"{__name__}:a_parted_one"
+    split = Importable(name="custom", target=target, arguments=arguments).build(4, 3)
+    assert parted(split) is split
+    with pytest.raises(ConfigError, match=r"OneByOne is in one piece"):
+        parted(network)
     with pytest.raises(ConfigError, match=r"maps \(2, 4, 64, 64\) to \(2, 3, 64, 64\), expected"):
         mine.build(4, 6)
     with pytest.raises(ConfigError, match=r"fails on an image \(2, 5, 64, 64\)"):
