@@ -22,7 +22,12 @@ def soft_pseudo_label(logits: Logits, keep: Keep, valid: Mask) -> SoftPseudo:
         valid: False where there is nothing to label.
     """
     probs = logits.detach().float().softmax(dim=1)
-    return SoftPseudo(probs=probs, weight=keep(probs * valid.unsqueeze(1)) * valid)
+    return SoftPseudo(probs=probs, weight=trust(probs, keep, valid))
+
+
+def trust(probs: Probs, keep: Keep, valid: Mask) -> Weights:
+    """How far ``keep`` trusts each pixel; 0 where it is not valid."""
+    return keep(probs * valid.unsqueeze(1)) * valid
 
 
 @torch.no_grad()
