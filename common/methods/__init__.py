@@ -10,9 +10,19 @@ from common.methods.dst import DebiasedSelfTraining
 from common.methods.fixmatch import FixMatch
 from common.methods.mean_teacher import MeanTeacher
 from common.methods.supervised import Supervised
+from common.methods.ua_mt import UncertaintyAwareMeanTeacher
+from common.methods.unimatch import UniMatch
+from common.methods.unimatch_v2 import UniMatchV2
 
 AnyMethod = Annotated[
-    Supervised | MeanTeacher | FixMatch | CrossPseudo | DebiasedSelfTraining,
+    Supervised
+    | MeanTeacher
+    | UncertaintyAwareMeanTeacher
+    | FixMatch
+    | UniMatch
+    | UniMatchV2
+    | CrossPseudo
+    | DebiasedSelfTraining,
     Field(discriminator="name"),
 ]
 """What ``method:`` may say in a YAML file."""
@@ -29,4 +39,7 @@ __all__ = [
     "NewNetwork",
     "Outcome",
     "Supervised",
+    "UncertaintyAwareMeanTeacher",
+    "UniMatch",
+    "UniMatchV2",
 ]
