@@ -175,8 +175,13 @@ class SoftVote(nn.Module):
         self.voters = voters
 
     def forward(self, image: Image) -> Logits:
-        votes = torch.stack([voter(image).float().softmax(dim=1) for voter in self.voters])
-        return votes.mean(dim=0).clamp_min(1e-12).log()
+        return soft_vote(voter(image) for voter in self.voters)
+
+
+def soft_vote(votes: Iterable[Logits]) -> Logits:
+    """The logarithm of the mean class probability of several predictions."""
+    probs = torch.stack([vote.float().softmax(dim=1) for vote in votes])
+    return probs.mean(dim=0).clamp_min(1e-12).log()
 
 
 def crosswise(num_peers: int, lesson: Callable[[int, int], Scalar]) -> Scalar:

@@ -7,13 +7,14 @@ as the method has, so that all of them move alike.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from common.batch import IGNORE, Image, Labels, Mask, Pseudo, SoftPseudo
+from common.batch import IGNORE, Image, Labeled, Labels, Mask, Pseudo, SoftPseudo
 from common.errors import ShapeError
 from common.settings import Fraction, Settings
 
@@ -58,6 +59,35 @@ class Uncut(NamedTuple):
     def pseudo(self, pseudo: P) -> P:
         """``pseudo`` itself."""
         return pseudo
+
+
+class Paste(NamedTuple):
+    """Two images made into one: the first inside ``where``, the second elsewhere."""
+
+    where: Mask
+
+    def image(self, inside: Image, outside: Image) -> Image:
+        """Pixels of both."""
+        return torch.where(self.where.unsqueeze(1), inside, outside)
+
+    def truth(self, inside: Labeled, outside: Labeled) -> Labeled:
+        """An annotated image of two."""
+        target = torch.where(self.where, inside.target, outside.target)
+        return Labeled(self.image(inside.image, outside.image), target)
+
+    def mixture(self, inside: Labeled, outside: Image, pseudo: Pseudo) -> Mixture:
+        """An image annotated inside and guessed outside."""
+        known = torch.where(self.where, inside.target, IGNORE)
+        guess = torch.where(self.where, IGNORE, pseudo.target)
+        mixed = self.image(inside.image, outside)
+        return Mixture(Labeled(mixed, known), pseudo._replace(target=guess))
+
+
+class Mixture(NamedTuple):
+    """One image made of two: what is known of it and what is guessed, each IGNORE elsewhere."""
+
+    truth: Labeled
+    pseudo: Pseudo
 
 
 class Mix(Settings):
@@ -145,10 +175,24 @@ def boxes(image: Image, share_low: float, share_high: float) -> Mask:
     log_share = (share_low + (share_high - share_low) * draw[0]).clamp_min(1e-6).log()
     split = draw[1 : len(sides) + 1] + 0.5  # how the axes divide the share among them
     lengths = (log_share * split / split.sum(dim=0)).exp()  # each in (0, 1], product = share
+    pixels = [(part * side).round().clamp_min(1) for part, side in zip(lengths, sides, strict=True)]
+    return _at_random(image, pixels, draw[len(sides) + 1 :])
+
+
+def box(image: Image, share: float) -> Mask:
+    """One box per sample at a random place, ``(B, *S)``, True inside; ``share`` of each side."""
+    batch, sides = image.shape[0], image.shape[2:]
+    draw = torch.rand(len(sides), batch, device=image.device)
+    pixels = [draw.new_full((batch,), max(1, int(share * side))) for side in sides]
+    return _at_random(image, pixels, draw)
+
+
+def _at_random(image: Image, lengths: Sequence[Tensor], draw: Tensor) -> Mask:
+    """Boxes of ``lengths`` pixels, (B,) for each axis, where ``draw`` (axes, B) puts them."""
+    batch, sides = image.shape[0], image.shape[2:]
     inside = torch.ones((batch, *sides), dtype=torch.bool, device=image.device)
-    for axis, side in enumerate(sides):
-        length = (lengths[axis] * side).round().clamp_min(1)
-        start = (draw[len(sides) + 1 + axis] * (side - length + 1)).floor()[:, None]
+    for axis, (side, length) in enumerate(zip(sides, lengths, strict=True)):
+        start = (draw[axis] * (side - length + 1)).floor()[:, None]
         index = torch.arange(side, device=image.device)
         hit = (index >= start) & (index < start + length[:, None])
         inside &= hit.view(batch, *[side if a == axis else 1 for a in range(len(sides))])
