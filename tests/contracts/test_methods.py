@@ -155,7 +155,7 @@ def test_what_is_taught_is_recorded_before_mixing(domain: ToyDomain, method: Met
     learner = Learner(learning_from_all(method), domain)
     pseudo = learner(batch, 0.5).pseudo
     if pseudo is not None:
-        assert torch.equal(pseudo.weight, batch.unlabeled.valid.float())
+        assert torch.equal(pseudo.weight > 0, batch.unlabeled.valid)  # trust may be less than full
 
 
 def test_nothing_valid_means_nothing_taught(domain: ToyDomain, method: Method) -> None:
