@@ -19,6 +19,8 @@ from common.batch import (
     Labels,
     Logits,
     Mask,
+    PerClass,
+    Probs,
     Pseudo,
     Scalar,
     SoftPseudo,
@@ -27,13 +29,27 @@ from common.batch import (
 )
 from common.settings import NonNegative, Settings
 
+TINY = 1e-6
+"""Keeps a divisor that may be nothing from being 0; small against any that is something."""
+
 
 class Loss(Settings):
     """Judges logits against labels, pixel by pixel, each weighted in [0, 1]."""
 
     @abstractmethod
-    def __call__(self, logits: Logits, target: Labels, weight: Weights) -> Scalar:
-        """A scalar; 0 where every weight is 0 or every target is IGNORE."""
+    def __call__(
+        self,
+        logits: Logits,
+        target: Labels,
+        weight: Weights,
+        *,
+        importance: PerClass | None = None,
+    ) -> Scalar:
+        """A scalar; 0 where every weight is 0 or every target is IGNORE.
+
+        With ``importance``, one number from 0 up for each class, it becomes an average in which
+        classes count that much. Only their ratios matter; equal ones change nothing.
+        """
 
 
 class CrossEntropy(Loss):
@@ -46,9 +62,20 @@ class CrossEntropy(Loss):
 
     name: Literal["cross_entropy"] = "cross_entropy"
 
-    def __call__(self, logits: Logits, target: Labels, weight: Weights) -> Scalar:
+    def __call__(
+        self,
+        logits: Logits,
+        target: Labels,
+        weight: Weights,
+        *,
+        importance: PerClass | None = None,
+    ) -> Scalar:
         per_pixel = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
-        return (per_pixel * weight).sum() / (target != IGNORE).sum().clamp_min(1)
+        known = target != IGNORE
+        if importance is None:
+            return (per_pixel * weight).sum() / known.sum().clamp_min(1)
+        counts = importance[torch.where(known, target, 0)] * known
+        return (per_pixel * weight * counts).sum() / counts.sum().clamp_min(TINY)
 
 
 class Dice(Loss):
@@ -63,14 +90,22 @@ class Dice(Loss):
     name: Literal["dice"] = "dice"
     smooth: NonNegative = 1e-5
 
-    def __call__(self, logits: Logits, target: Labels, weight: Weights) -> Scalar:
+    def __call__(
+        self,
+        logits: Logits,
+        target: Labels,
+        weight: Weights,
+        *,
+        importance: PerClass | None = None,
+    ) -> Scalar:
         probs = logits.float().softmax(dim=1)
         trust = (weight * (target != IGNORE)).unsqueeze(1)
         truth = one_hot(target, logits.shape[1]) * trust
         overlap, size = _per_class(probs * truth), _per_class(probs * trust + truth)
         present = (_per_class(truth) > 0).to(probs.dtype)
         dice = (2 * overlap + self.smooth) / (size + self.smooth)
-        return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
+        counts = present if importance is None else present * importance
+        return ((1 - dice) * counts).sum() / counts.sum().clamp_min(TINY)
 
 
 class CrossEntropyDice(Loss):
@@ -81,8 +116,17 @@ class CrossEntropyDice(Loss):
 
     name: Literal["cross_entropy_dice"] = "cross_entropy_dice"
 
-    def __call__(self, logits: Logits, target: Labels, weight: Weights) -> Scalar:
-        return CrossEntropy()(logits, target, weight) + Dice()(logits, target, weight)
+    def __call__(
+        self,
+        logits: Logits,
+        target: Labels,
+        weight: Weights,
+        *,
+        importance: PerClass | None = None,
+    ) -> Scalar:
+        parts = CrossEntropy(), Dice()
+        first, second = (part(logits, target, weight, importance=importance) for part in parts)
+        return first + second
 
 
 AnyLoss = Annotated[CrossEntropy | Dice | CrossEntropyDice, Field(discriminator="name")]
@@ -122,6 +166,22 @@ def consistency_of_valid(logits: Logits, pseudo: SoftPseudo, valid: Mask) -> Sca
 def _squares(logits: Logits, pseudo: SoftPseudo) -> Scalar:
     per_pixel = (logits.float().softmax(dim=1) - pseudo.probs).square().mean(dim=1)
     return (per_pixel * pseudo.weight).sum()
+
+
+def divergence(logits: Logits, pseudo: SoftPseudo) -> Scalar:
+    """Kullback-Leibler divergence of the prediction from soft labels, averaged over trust [1].
+
+    The divisor is the sum of the weights: with every valid pixel trusted, the valid pixels.
+
+    [1] Zhang et al., Deep mutual learning, 2018, arXiv:1706.00384, Eq. 4.
+    """
+    per_pixel = divergence_map(logits, pseudo.probs)
+    return (per_pixel * pseudo.weight).sum() / pseudo.weight.sum().clamp_min(1)
+
+
+def divergence_map(logits: Logits, probs: Probs) -> Weights:
+    """``KL(probs || softmax(logits))`` of each pixel, in nats."""
+    return F.kl_div(logits.float().log_softmax(dim=1), probs, reduction="none").sum(dim=1)
 
 
 def complementary(logits: Logits, target: Labels, weight: Weights) -> Scalar:

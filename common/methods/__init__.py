@@ -5,29 +5,40 @@ from typing import Annotated
 from pydantic import Field
 
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.ccvc import CCVC
+from common.methods.cpcl import CPCL
 from common.methods.cross_pseudo import CrossPseudo
+from common.methods.dhc import DHC
 from common.methods.dst import DebiasedSelfTraining
 from common.methods.fixmatch import FixMatch
 from common.methods.mean_teacher import MeanTeacher
+from common.methods.mutual_learning import MutualLearning
 from common.methods.supervised import Supervised
 from common.methods.ua_mt import UncertaintyAwareMeanTeacher
 from common.methods.unimatch import UniMatch
 from common.methods.unimatch_v2 import UniMatchV2
 
 AnyMethod = Annotated[
-    Supervised
-    | MeanTeacher
-    | UncertaintyAwareMeanTeacher
-    | FixMatch
-    | UniMatch
-    | UniMatchV2
+    CCVC
+    | CPCL
     | CrossPseudo
-    | DebiasedSelfTraining,
+    | DebiasedSelfTraining
+    | DHC
+    | FixMatch
+    | MeanTeacher
+    | MutualLearning
+    | Supervised
+    | UncertaintyAwareMeanTeacher
+    | UniMatch
+    | UniMatchV2,
     Field(discriminator="name"),
 ]
 """What ``method:`` may say in a YAML file."""
 
 __all__ = [
+    "CCVC",
+    "CPCL",
+    "DHC",
     "AnyMethod",
     "Card",
     "CrossPseudo",
@@ -36,6 +47,7 @@ __all__ = [
     "Kit",
     "MeanTeacher",
     "Method",
+    "MutualLearning",
     "NewNetwork",
     "Outcome",
     "Supervised",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -10,7 +9,7 @@ from pydantic import Field
 
 from common.batch import Batch
 from common.labeling import pseudo_label
-from common.learners import Peers, together
+from common.learners import Peers, crosswise, together
 from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
@@ -60,11 +59,12 @@ class CrossPseudo(Method):
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 
         taught = [cut.pseudo(pseudo) for pseudo in pseudos]
-        lessons = [
-            pseudo_supervised(self.unlabeled_loss, views[learner][1], taught[teacher])
-            for teacher, learner in permutations(range(self.num_peers), 2)
-        ]
-        cross = torch.stack(lessons).sum() / (self.num_peers - 1)
+        cross = crosswise(
+            self.num_peers,
+            lambda teacher, learner: pseudo_supervised(
+                self.unlabeled_loss, views[learner][1], taught[teacher]
+            ),
+        )
         weight = value_at(self.unlabeled_weight, progress)
         return Outcome(
             losses={
