@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from common.errors import ConfigError
-from common.networks import Custom
+from common.networks import Custom, blaming, of_peer
 from tests.toy import Net
 
 ARGUMENTS = {"dims": 2, "channels": 1, "classes": 3}
@@ -40,6 +40,26 @@ def test_a_class_is_made_with_its_arguments() -> None:
 def test_a_function_may_make_it() -> None:
     made = Custom(target=f"{__name__}:a_function", arguments={"classes": 2}).build()
     assert isinstance(made, nn.Conv2d)
+
+
+def test_partners_take_turns_after_the_first_peer() -> None:
+    keys = [of_peer(peer, "a", ["b", "c"]) for peer in range(4)]
+    first, second = ("domain.partners.0", "b"), ("domain.partners.1", "c")
+    assert keys == [("domain.network", "a"), first, second, first]
+    assert {of_peer(peer, "a", ()) for peer in range(3)} == {("domain.network", "a")}
+
+
+def test_an_error_about_a_partner_names_the_partner() -> None:
+    with (
+        pytest.raises(ConfigError, match=r"^domain\.partners\.1\.target: expected"),
+        blaming("domain.partners.1"),
+    ):
+        Custom(target="nowhere").build()
+    with (
+        pytest.raises(ConfigError, match=r"^domain\.network\.target: expected"),
+        blaming("domain.network"),
+    ):
+        Custom(target="nowhere").build()
 
 
 def test_every_build_is_fresh() -> None:

@@ -11,7 +11,8 @@ from torch import nn
 
 from common import config, verbs
 from common.batch import check_batch
-from common.errors import DataError
+from common.errors import ConfigError, DataError
+from common.parts import Parted
 from common.splits import names_of
 from medseg_ssl.domain import Volumes, medseg
 from medseg_ssl.settings import MedsegRun
@@ -158,6 +159,22 @@ def test_cases_outside_the_data_set_are_found_in_files_and_folders(tmp_path):
     assert [case.id for case in cases] == [*(f"c{n}" for n in range(6)), "new_0000"]
     assert all(case.truth is None for case in cases)
     assert domain.predict(domain.new_network().eval(), cases[-1]).shape == (3, *image.shape)
+
+
+def test_peers_are_partners_in_turn_and_errors_name_the_partner(tmp_path):
+    partners = [{"name": "basic_unet", "features": [4, 4, 4, 4, 4]}, {"name": "vnet"}]
+    folder = plain(tmp_path / "data")
+    run = run_of(folder, tmp_path / "cache", method="cross_pseudo", partners=partners)
+    assert MedsegRun.model_validate(run.model_dump(mode="json")) == run
+    domain = opened(run)
+    weights = [sum(p.numel() for p in domain.new_network(peer).parameters()) for peer in (0, 1, 3)]
+    assert weights[0] != weights[1] == weights[2]
+    assert isinstance(domain.new_network(1), Parted)
+    bad = [{"name": "swin_unetr", "features": 13}]
+    domain = opened(run_of(folder, tmp_path / "cache", method="cross_pseudo", partners=bad))
+    assert isinstance(domain.new_network(), Parted)
+    with pytest.raises(ConfigError, match=r"^domain\.partners\.0 'swin_unetr' cannot be made"):
+        domain.new_network(1)
 
 
 def test_every_path_that_cannot_be_predicted_is_named(tmp_path):

@@ -184,6 +184,15 @@ def test_check_tells_of_splits_patch_channels_and_values_together(folder, cache)
         assert words in problems
 
 
+def test_check_looks_at_the_patch_of_each_partner(folder, cache):
+    partners = [{"name": "segresnet"}, {"name": "unetr", "patch": [32, 32, 32]}, {"name": "vnet"}]
+    run = run_of(folder, cache, method="cross_pseudo", patch=[16, 16, 16], partners=partners)
+    problems = "\n".join(check(run).problems)
+    assert "domain.partners.1.patch is [32, 32, 32], the run cuts patches of [16, 16, 1" in problems
+    assert "leaves network 'vnet' a single voxel at its coarsest level" in problems
+    assert "segresnet" not in problems
+
+
 def test_without_unlabeled_cases_only_supervised_is_left(folder, cache):
     splits = {"labeled": ["c0", "c1"], "unlabeled": [], "test": ["c2"]}
     problems = check(run_of(folder, cache, splits=splits)).problems

@@ -16,7 +16,7 @@ from common import config, verbs
 from common.adapter import Adapter, Wish
 from common.batch import check_batch
 from common.domain import Domain
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.evaluate import predictions, rows, table
 from rsseg_ssl import reader
 from rsseg_ssl.domain import Scenes, rsseg
@@ -168,6 +168,28 @@ def test_a_perfect_prediction_scores_one(world, tmp_path):
 def test_what_would_fail_in_training_is_found_by_check(world, tmp_path, overrides, words):
     run = drafted(tmp_path, world, Wish(labeled=2), *overrides)
     assert words in "\n".join(rsseg.check(run).problems)
+
+
+def test_peers_are_partners_in_turn_and_errors_name_the_partner(world, tmp_path):
+    partners = "domain.partners=[{name: deeplabv3, encoder: resnet18}, {name: fpn, encoder: x}]"
+    given = ["method.name=cross_pseudo", partners, "domain.tile=72"]
+    run = rsseg.resolve(drafted(tmp_path, world, Wish(labeled=2), *given))
+    domain = rsseg.open(run)
+    weights = [sum(p.numel() for p in domain.new_network(peer).parameters()) for peer in (0, 1, 3)]
+    assert weights[0] != weights[1] == weights[2]
+    with pytest.raises(ConfigError, match=r"^domain\.partners\.1\.encoder: no 'x' here"):
+        domain.new_network(2)
+    problems = "\n".join(rsseg.check(run).problems)
+    assert "divisible by 32 for network and partners. Set it to 64." in problems
+
+
+def test_to_predict_neither_network_nor_partner_asks_for_its_first_weights(world, tmp_path):
+    given = ["method.name=cross_pseudo", "domain.network.weights=a.pt"]
+    partners = "domain.partners=[{name: fpn, weights: b.pt}]"
+    run = drafted(tmp_path, world, Wish(labeled=2), *given, partners)
+    bare = rsseg.for_prediction(run).domain
+    assert [bare.network.weights, bare.partners[0].weights] == [None, None]
+    assert bare.partners[0].name == "fpn"
 
 
 def test_splits_side_by_side_are_allowed_where_asked_for_and_then_reported(world, tmp_path):
