@@ -185,6 +185,27 @@ def evaluate(
     out.print(f"The report: [bold]{report}[/]")
 
 
+@app.command()
+def methods(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One of them: its whole page.")
+    ] = None,
+) -> None:
+    """List the methods, or say all of one: its paper, its cost, its settings."""
+    from common import screens
+
+    schema = _command(context).adapter().schema
+    if name is None:
+        screen = screens.of_methods(schema, width=out.width)
+    else:
+        screen = screens.of_method(name, schema)
+    if out.is_terminal:
+        out.print(screen.page)
+    else:
+        print("\n".join(screen.lines))
+
+
 class Bar:
     """Training progress: a bar on a terminal, plain lines elsewhere."""
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from common.errors import ConfigError
 from common.fit import FitSettings
+from common.keys import Shape, known_keys
 from common.methods import AnyMethod
 from common.sampling import BatchSize
 from common.schedules import NUMBER
@@ -157,7 +158,7 @@ def _repeated(node: yaml.Node | None, prefix: str = "") -> Iterator[str]:
         yield from _repeated(value, f"{prefix}{key.value}.")
 
 
-def _explain(error: ErrorDetails, document: yaml.Node | None, shape: Mapping[str, Any]) -> str:
+def _explain(error: ErrorDetails, document: yaml.Node | None, shape: Shape) -> str:
     if not error["loc"]:  # of several sections at once: the sentence names them
         return _reason(error, shape)
     keys, node, lost = [], document, False
@@ -172,12 +173,12 @@ def _explain(error: ErrorDetails, document: yaml.Node | None, shape: Mapping[str
     return f"{'.'.join(keys)}{line}: {_reason(error, shape)}"
 
 
-def _reason(error: ErrorDetails, shape: Mapping[str, Any]) -> str:
+def _reason(error: ErrorDetails, shape: Shape) -> str:
     context, value = error.get("ctx", {}), error["input"]
     match error["type"]:
         case "extra_forbidden":
             *_, wrong = path = error["loc"]
-            return f"unknown key.{_suggest(str(wrong), _known_keys(shape, path))}"
+            return f"unknown key.{_suggest(str(wrong), known_keys(shape, path))}"
         case "missing":
             return "required, but not given."
         case "union_tag_invalid":
@@ -198,34 +199,6 @@ def _reason(error: ErrorDetails, shape: Mapping[str, Any]) -> str:
             return "this one takes no schedule. Give a number, which then holds all along."
         case _:
             return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {value!r}."
-
-
-def _known_keys(shape: Mapping[str, Any], path: Sequence[str | int]) -> list[str]:
-    """The keys that may stand where ``path`` ends, by the JSON schema ``shape``."""
-    here = [*_alternatives(shape, shape)]
-    for key in path[:-1]:
-        named = [each for each in here if key in _names(each)]
-        inner = [each["properties"][key] for each in here if key in each.get("properties", {})]
-        items = [each["items"] for each in here if isinstance(key, int) and "items" in each]
-        here = [a for each in items or inner or named for a in _alternatives(each, shape)] or here
-    return sorted({key for each in here for key in each.get("properties", {})})
-
-
-def _alternatives(part: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """What ``part`` of a JSON schema may be, references followed."""
-    if "$ref" in part:
-        yield from _alternatives(shape["$defs"][part["$ref"].rpartition("/")[2]], shape)
-    elif choices := part.get("oneOf", part.get("anyOf")):
-        for each in choices:
-            yield from _alternatives(each, shape)
-    else:
-        yield part
-
-
-def _names(part: Mapping[str, Any]) -> Sequence[str]:
-    """The ``name`` by which a union knows a member: pydantic has it in its paths."""
-    name = part.get("properties", {}).get("name", {})
-    return [name["const"]] if "const" in name else [*name.get("enum", [])]
 
 
 def _suggest(wrong: str, known: Sequence[str]) -> str:

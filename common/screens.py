@@ -1,0 +1,105 @@
+"""What the command line shows of methods: a page as wide as the terminal, lines for a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from common.config import Run
+from common.methods_table import Row, Setting, explained, named, row_of, rows, settings_of
+
+WIDE = 110
+"""Columns from which on every fact about a method has a column of its own."""
+
+READING = (
+    "Networks: how many are held; how many of them learn. Forwards: passes per step.\n"
+    "All of them run in 2D and in 3D, on volumes and on scenes."
+)
+
+
+class Screen(NamedTuple):
+    """The same twice."""
+
+    page: RenderableType  # for a terminal
+    lines: Sequence[str]  # for grep, cut and files: tabs between columns, nothing wrapped
+
+
+def of_methods(schema: type[Run], *, width: int) -> Screen:
+    """All methods that runs of ``schema`` may name, by family, in ``width`` columns."""
+    found = rows(schema)
+    table = _table(width)
+    for family, members in groupby(found, key=lambda row: row.family):
+        table.add_row(f"[bold yellow]{escape(family)}[/]")
+        for row in members:
+            table.add_row(*(_wide_cells(row) if width >= WIDE else _narrow_cells(row)))
+        table.add_section()
+    lines = ["\t".join(Row._fields), *("\t".join(map(str, row)) for row in found)]
+    return Screen(Group(table, READING), lines)
+
+
+def of_method(name: str, schema: type[Run]) -> Screen:
+    """One method: its docstring, and every key it takes.
+
+    Raises:
+        ConfigError: When there is none of this name.
+    """
+    method = named(name, schema)
+    row, text, settings = row_of(method), explained(method), settings_of(method)
+    head = f"[bold]{escape(name)}[/]  {escape('. '.join(_facts(row)))}"
+    body = [Padding(escape(line), (0, 0, 0, 2)) for line in text]
+    lines = [
+        "\t".join(map(str, row)),
+        *("", *text, ""),
+        "\t".join(Setting._fields),
+        *("\t".join(each) for each in settings),
+    ]
+    return Screen(Group(head, "", *body, "", _keys(settings)), lines)
+
+
+def _table(width: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, expand=True)
+    table.add_column("method", no_wrap=True)
+    if width < WIDE:
+        table.add_column("idea, paper, cost", ratio=1)
+        return table
+    table.add_column("paper", ratio=3)
+    table.add_column("year", no_wrap=True)
+    for head, ratio in (("idea", 7), ("networks", 2), ("forwards", 3), ("needs", 3)):
+        table.add_column(head, ratio=ratio)
+    return table
+
+
+def _wide_cells(row: Row) -> Iterator[str]:
+    yield f"  [bold]{escape(row.name)}[/]"
+    yield from map(escape, (row.paper, str(row.year), row.idea))
+    yield from map(escape, (row.networks, row.forwards, row.needs))
+
+
+def _narrow_cells(row: Row) -> Iterator[str]:
+    yield f"  [bold]{escape(row.name)}[/]"
+    yield f"{escape(row.idea)}\n[dim]{escape('. '.join(_facts(row)))}[/]"
+
+
+def _facts(row: Row) -> Iterator[str]:
+    yield f"{row.paper}, {row.year}"
+    yield f"Networks {row.networks}"
+    yield f"Forwards {row.forwards}"
+    if row.needs:
+        yield f"Needs {row.needs}"
+
+
+def _keys(settings: Sequence[Setting]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, expand=True)
+    table.add_column("key", no_wrap=True)
+    for head in ("default", "takes", "meaning"):
+        table.add_column(head, ratio=1, overflow="fold")
+    for each in settings:
+        table.add_row(f"[bold]{escape(each.name)}[/]", *map(escape, each[1:]))
+    return table
