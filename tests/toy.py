@@ -19,6 +19,7 @@ from common.config import DomainSettings, Run
 from common.domain import Measure, ReportText, Task
 from common.fit import Company, FitSettings, Fitted, Learner, fit
 from common.methods import Method
+from common.networks import of_peer
 from common.parts import Features, Parted
 from common.sampling import BatchSize, TwoStream
 from common.settings import Positive
@@ -136,7 +137,8 @@ class ToyDomain:
         return image * 1.2 + 0.3 * torch.randn_like(image)
 
     def new_network(self, peer: int = 0) -> nn.Module:
-        return Net(self.settings.dims, 1, 2)
+        _, norm = of_peer(peer, self.settings.norm, self.settings.partners)
+        return Net(self.settings.dims, 1, 2, norm=norm)
 
     def cases(self, split: str) -> Iterator[ToyCase]:
         rng = np.random.default_rng(["labeled", "unlabeled", "validation", "test"].index(split))
