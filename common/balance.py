@@ -1,10 +1,8 @@
-"""How much each class should count: more where it is rare, more where it is hard [1].
+"""Which classes need more: rare ones, hard ones, such that nobody is sure of.
 
 Memories for classes, kept in buffers so that checkpoints carry them. They begin as if all
 classes were alike. A memory has a slot for every class that a label map can name, since it is
 made before anybody tells their number; the slots that the task lacks are never looked at.
-
-[1] Wang and Li, DHC, MICCAI 2023, arXiv:2307.11960, Sec. 2.
 """
 
 from __future__ import annotations
@@ -13,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from common.agreement import cross_table
-from common.batch import IGNORE, Labels, PerClass
+from common.batch import IGNORE, Labels, Logits, Mask, PerClass, one_hot
 
 SMALL = 1e-8
-"""Keeps logarithms and ratios finite, as in the authors' code of [1]."""
+"""Keeps logarithms and ratios finite."""
 
 
 class Rarity(nn.Module):
@@ -95,6 +93,53 @@ class Difficulty(nn.Module):
     def _remember(self, name: str, seen: PerClass, there: Tensor) -> None:
         memory = self.get_buffer(name)[: len(seen)]
         memory.lerp_(torch.where(there, seen, memory), 1 - self.decay)
+
+
+class TrueConfidence(nn.Module):
+    """The mean probability of each class where it is true, averaged over looks.
+
+    Args:
+        decay: Share of the memory that stays at each look.
+    """
+
+    average: Tensor
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("average", torch.zeros(IGNORE))
+
+    def of(self, num_classes: int) -> PerClass:
+        """What is remembered, in [0, 1]."""
+        return self.average[:num_classes].clone()
+
+    @torch.no_grad()
+    def forward(self, logits: Logits, truth: Labels) -> PerClass:
+        """The same after a look at ``logits``; a class that is not in ``truth`` stays."""
+        num_classes = logits.shape[1]
+        mine = one_hot(truth, num_classes)
+        count = mine.movedim(1, 0).flatten(1).sum(dim=1)
+        total = (mine * logits.float().softmax(dim=1)).movedim(1, 0).flatten(1).sum(dim=1)
+        memory = self.average[:num_classes]
+        memory.lerp_(torch.where(count > 0, total / count.clamp_min(1), memory), 1 - self.decay)
+        return memory.clone()
+
+
+def classes_in_need(truth: Labels, need: PerClass, count: int) -> Mask:
+    """The pixels of up to ``count`` of the classes of each label map; never IGNORE.
+
+    Classes are drawn without putting back, in proportion to ``need``, among those there.
+    """
+    flat = torch.where(truth == IGNORE, len(need), truth).flatten(1)
+    there = torch.zeros((len(flat), len(need) + 1), dtype=torch.bool, device=flat.device)
+    there.scatter_(1, flat, torch.ones_like(flat, dtype=torch.bool))
+    there = there[:, :-1]
+    gumbel = -torch.empty(there.shape, device=flat.device).exponential_().log()
+    keys = torch.where(there, need.clamp_min(SMALL).log() + gumbel, -torch.inf)
+    rank = keys.argsort(dim=1, descending=True).argsort(dim=1)
+    chosen = there & (rank < count)
+    chosen = torch.cat([chosen, torch.zeros_like(chosen[:, :1])], dim=1)
+    return chosen.gather(1, flat).view_as(truth)
 
 
 def _up_to_one(weights: PerClass) -> PerClass:

@@ -15,6 +15,7 @@ from common.methods.mean_teacher import MeanTeacher
 from common.methods.mutual_learning import MutualLearning
 from common.methods.supervised import Supervised
 from common.methods.ua_mt import UncertaintyAwareMeanTeacher
+from common.methods.ucc import UCC
 from common.methods.unimatch import UniMatch
 from common.methods.unimatch_v2 import UniMatchV2
 
@@ -28,6 +29,7 @@ AnyMethod = Annotated[
     | MeanTeacher
     | MutualLearning
     | Supervised
+    | UCC
     | UncertaintyAwareMeanTeacher
     | UniMatch
     | UniMatchV2,
@@ -39,6 +41,7 @@ __all__ = [
     "CCVC",
     "CPCL",
     "DHC",
+    "UCC",
     "AnyMethod",
     "Card",
     "CrossPseudo",
