@@ -8,7 +8,9 @@ where it was cut off: inside an arm, too, since runs resume.
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,6 +25,7 @@ import torch
 
 from common import environment, verbs
 from common.adapter import Adapter
+from common.record import read_evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEG_SSL_DATA", ROOT.parent / "shared" / "data"))
@@ -79,7 +82,8 @@ def run_missing(
     done = finished(comparison)
     known = set(zip(done["arm"], done["seed"], strict=True))
     missing = [(arm, seed) for seed, arm in product(seeds, arms) if (arm.name, seed) not in known]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    fresh = {"mp_context": get_context("spawn"), "max_tasks_per_child": 1}  # memory per arm
+    with ProcessPoolExecutor(processes, **fresh) as pool:
         futures = [pool.submit(run_arm, comparison, arm, seed) for arm, seed in missing]
         for future in as_completed(futures):
             if error := future.exception():
@@ -95,19 +99,35 @@ def run_arm(comparison: Comparison, arm: Arm, seed: int) -> pd.DataFrame:
     """One arm with one seed, trained to its last step and tested."""
     torch.set_num_threads(1)
     os.chdir(ROOT)  # configs name their split files from here
-    began = time.monotonic()
     folder = ROOT / "benchmarks" / "runs" / comparison.name / f"{arm.name}-{seed}"
     run = verbs.load(arm.config, comparison.adapter, [*arm.overrides_of(seed), f"seed={seed}"])
+    resumed, began = (folder / "latest.ckpt").exists(), time.monotonic()
     fitted = verbs.train(run, comparison.adapter, folder)
     if not fitted.finished:
         raise SystemExit(f"{arm.name}, seed {seed}: stopped at step {fitted.step}")
+    minutes = (time.monotonic() - began) / 60
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of this process alone
     verbs.evaluate(folder, comparison.adapter, split="test")
     summary = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
     values = summary.set_index(["metric", summary["class"].fillna("")])["value"]
     shown = {" ".join(key).strip(): value for key, value in values.items() if key[0] in KEPT}
     row = {"arm": arm.name, "seed": seed, "steps": run.fit.steps, **shown}
-    row |= {"minutes": (time.monotonic() - began) / 60, "date": date.today().isoformat()}
-    return pd.DataFrame([row | {"device": environment.device(run.fit.accelerator)}])
+    row |= pseudo_labels(folder)
+    if not resumed:  # or the clock did not see all of it
+        row |= {"minutes": minutes, "peak_mib": peak_mib}
+    row |= {"date": date.today().isoformat(), "device": environment.device(run.fit.accelerator)}
+    return pd.DataFrame([row])
+
+
+def pseudo_labels(folder: Path) -> dict[str, float]:
+    """Coverage and precision of the pseudo-labels of unlabeled cases whose truth is known."""
+    found = read_evaluation(folder / "evaluation.json")
+    if found is None or found.pseudo_labels is None:
+        return {}
+    predicted, kept, right = (
+        sum(getattr(found.pseudo_labels.quality, name)) for name in ("predicted", "kept", "right")
+    )
+    return {"coverage": kept / predicted, "precision": right / kept if kept else math.nan}
 
 
 KEPT = ("dice", "hd95_mm", "nsd", "miou", "iou", "fwiou", "pixel_accuracy", "kappa")
@@ -124,18 +144,34 @@ def as_table(comparison: Comparison) -> str:
     """The finished arms as Markdown: mean and standard deviation over seeds, and each seed."""
     done, column = finished(comparison), " ".join(comparison.headline).strip()
     lines = [
-        f"| arm | {column}, mean ± sd | seeds | each seed | minutes |",
-        "|---|---|---|---|---|",
+        f"| arm | {column}, mean ± sd | seeds | each seed | kept | right | s/step | MiB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for arm in comparison.arms:
         rows = done[done["arm"] == arm.name].sort_values("seed")
         if rows.empty:
-            lines.append(f"| {arm.name} | not run | 0 | | |")
+            lines.append(f"| {arm.name} | not run | 0 | | | | | |")
             continue
         values = rows[column]
         spread = f" ± {values.std():.3f}" if len(values) > 1 else ""
         each = " ".join(f"{value:.3f}" for value in values)
-        minutes = rows["minutes"].mean()
-        mean = f"{values.mean():.3f}{spread}"
-        lines.append(f"| {arm.name} | {mean} | {len(values)} | {each} | {minutes:.1f} |")
+        cells = [
+            arm.name,
+            f"{values.mean():.3f}{spread}",
+            str(len(values)),
+            each,
+            *(
+                _mean(rows, column, digits)
+                for column, digits in (("coverage", 2), ("precision", 3))
+            ),
+            _mean(rows.assign(step=60 * rows["minutes"] / rows["steps"]), "step", 2),
+            _mean(rows, "peak_mib", 0),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _mean(rows: pd.DataFrame, column: str, digits: int) -> str:
+    """The mean of the seeds that have a value; nothing where none has."""
+    values = rows[column].dropna() if column in rows else pd.Series(dtype=float)
+    return "" if values.empty else f"{values.mean():.{digits}f}"
