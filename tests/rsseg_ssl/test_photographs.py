@@ -24,6 +24,7 @@ from rsseg_ssl.entries import scene_name
 from rsseg_ssl.photographs import CITYSCAPES
 from rsseg_ssl.settings import RssegRun
 from tests.rsseg_ssl.pictures import make_cityscapes, make_voc, palette
+from tests.rsseg_ssl.scenes import mosaic
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(
@@ -252,6 +253,17 @@ def test_an_own_classes_json_beside_the_folders_is_believed(tmp_path):
     layout = layouts.survey(data)
     assert [each.name for each in layout.classes] == ["soil", "crop"]
     assert layout.ignore == ()
+
+
+def test_masks_of_another_folder_are_read_in_any_layout_but_a_manifest(tmp_path):
+    data = mosaic(tmp_path / "data")
+    (data / "masks").rename(data / "masks_2023")
+    assert not any(entry.mask for entry in layouts.survey(data).entries)
+    assert all(entry.mask for entry in layouts.survey(data, "masks_2023").entries)
+    manifest = tmp_path / "data" / "list.csv"
+    manifest.write_text("image\nimages/t0.tif\n", encoding="utf-8")
+    (problem,) = layouts.survey(manifest, "masks_2023").problems
+    assert problem.endswith("names the mask of each scene itself. Remove domain.masks.")
 
 
 def test_a_gray_photograph_is_named_with_a_remedy(tmp_path):
