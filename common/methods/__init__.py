@@ -14,6 +14,7 @@ from common.methods.fixmatch import FixMatch
 from common.methods.mean_teacher import MeanTeacher
 from common.methods.mutual_learning import MutualLearning
 from common.methods.supervised import Supervised
+from common.methods.u2pl import U2PL
 from common.methods.ua_mt import UncertaintyAwareMeanTeacher
 from common.methods.ucc import UCC
 from common.methods.unimatch import UniMatch
@@ -29,6 +30,7 @@ AnyMethod = Annotated[
     | MeanTeacher
     | MutualLearning
     | Supervised
+    | U2PL
     | UCC
     | UncertaintyAwareMeanTeacher
     | UniMatch
@@ -41,6 +43,7 @@ __all__ = [
     "CCVC",
     "CPCL",
     "DHC",
+    "U2PL",
     "UCC",
     "AnyMethod",
     "Card",
