@@ -4,15 +4,19 @@ from typing import Annotated
 
 from pydantic import Field
 
+from common.methods.ad_mt import ADMT
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.bcp import BCP
 from common.methods.ccvc import CCVC
 from common.methods.cpcl import CPCL
 from common.methods.cross_pseudo import CrossPseudo
 from common.methods.dhc import DHC
 from common.methods.dst import DebiasedSelfTraining
+from common.methods.dwl import DecoupledWeighted
 from common.methods.fixmatch import FixMatch
 from common.methods.mean_teacher import MeanTeacher
 from common.methods.mutual_learning import MutualLearning
+from common.methods.ps_mt import PSMT
 from common.methods.supervised import Supervised
 from common.methods.u2pl import U2PL
 from common.methods.ua_mt import UncertaintyAwareMeanTeacher
@@ -21,14 +25,18 @@ from common.methods.unimatch import UniMatch
 from common.methods.unimatch_v2 import UniMatchV2
 
 AnyMethod = Annotated[
-    CCVC
+    ADMT
+    | BCP
+    | CCVC
     | CPCL
     | CrossPseudo
     | DebiasedSelfTraining
+    | DecoupledWeighted
     | DHC
     | FixMatch
     | MeanTeacher
     | MutualLearning
+    | PSMT
     | Supervised
     | U2PL
     | UCC
@@ -40,15 +48,19 @@ AnyMethod = Annotated[
 """What ``method:`` may say in a YAML file."""
 
 __all__ = [
+    "ADMT",
+    "BCP",
     "CCVC",
     "CPCL",
     "DHC",
+    "PSMT",
     "U2PL",
     "UCC",
     "AnyMethod",
     "Card",
     "CrossPseudo",
     "DebiasedSelfTraining",
+    "DecoupledWeighted",
     "FixMatch",
     "Kit",
     "MeanTeacher",

@@ -16,10 +16,12 @@ from torch import Tensor
 from common.filters import (
     AnyFilter,
     Confidence,
+    ConfidentShare,
     EmaGlobal,
     Entropy,
     EntropyPercentile,
     Filter,
+    Rank,
 )
 from common.filters.base import normalized_entropy
 from common.schedules import value_at
@@ -59,7 +61,7 @@ def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
             passed = np.ones(len(pixels))
         case "class_calibrated":  # before anything calibrated it
             passed = sure - filter.high
-        case "confidence":
+        case "confidence" | "confident_share":
             passed = sure - filter.threshold
         case "ema_global":  # as the first batch is judged
             label = np.array([int(p.argmax()) for p in pixels])
@@ -75,6 +77,33 @@ def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
         case _:
             raise NotImplementedError(f"write down what {filter.name} says")
     return passed.reshape(probs[:, 0].shape)
+
+
+def asked(
+    filter: Filter, probs: np.ndarray, progress: float, *, rounding: float = 1e-6
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weight that the paper gives each pixel, and where rounding cannot change it."""
+    if filter.name == "rank":
+        return ranked(filter, probs, progress), np.ones(probs[:, 0].shape, dtype=bool)
+    passed = naive(filter, probs, progress)
+    sharp = np.abs(passed) > rounding
+    if filter.name == "confident_share":  # all of them alike
+        there = probs.max(axis=1) > 0
+        share = (passed >= 0)[there].mean() if there.any() else 0.0
+        return np.full(passed.shape, share), np.full(passed.shape, sharp[there].all())
+    return passed >= 0, sharp
+
+
+def ranked(filter: Rank, probs: np.ndarray, progress: float) -> np.ndarray:
+    """2 / (1 + exp(-k r)) - 1, with the quantiles of this batch alone."""
+    sure, label = probs.max(axis=1), probs.argmax(axis=1)
+    weight, k = np.zeros(sure.shape), value_at(filter.steepness, progress)
+    for at in np.ndindex(sure.shape):
+        peers = np.sort(sure[(label == label[at]) & (sure > 0)])
+        places = np.linspace(0, len(peers) - 1, filter.quantiles + 1).round()[1:].astype(int)
+        r = np.mean(sure[at] > peers[places]) if len(peers) else 0
+        weight[at] = 2 / (1 + math.exp(-k * r)) - 1
+    return weight
 
 
 def entropy(p: np.ndarray) -> float:
@@ -98,9 +127,8 @@ def test_weights_lie_on_the_grid_and_in_0_1(filter: Filter, probs: Tensor) -> No
 def test_each_pixel_gets_what_the_paper_says(
     filter: Filter, probs: Tensor, progress: float
 ) -> None:
-    passed = naive(filter, probs.numpy(), progress)
-    told = np.abs(passed) > 1e-6  # else rounding tells
-    np.testing.assert_array_equal(filter(probs, progress).numpy()[told], (passed >= 0)[told])
+    weight, told = asked(filter, probs.numpy(), progress)
+    np.testing.assert_allclose(filter(probs, progress).numpy()[told], weight[told], atol=1e-6)
 
 
 @every_filter
@@ -111,9 +139,9 @@ def test_pixels_outside_of_the_image_have_no_say(
 ) -> None:
     outside = torch.rand(probs[:, 0].shape, generator=torch.Generator().manual_seed(seed)) < 0.4
     within = torch.where(outside.unsqueeze(1), 0, probs)
-    passed = naive(filter, within.numpy(), progress)
-    told = (np.abs(passed) > 1e-6) & ~outside.numpy()
-    np.testing.assert_array_equal(filter(within, progress).numpy()[told], (passed >= 0)[told])
+    weight, told = asked(filter, within.numpy(), progress)
+    told &= ~outside.numpy()
+    np.testing.assert_allclose(filter(within, progress).numpy()[told], weight[told], atol=1e-6)
     alone = torch.cat([within, torch.zeros_like(within)])
     assert torch.equal(filter(alone, progress)[:2][~outside], filter(within, progress)[~outside])
 
@@ -131,8 +159,8 @@ def test_the_order_of_the_classes_does_not_matter(
     filter: Filter, probs: Tensor, progress: float, seed: int
 ) -> None:
     order = torch.randperm(probs.shape[1], generator=torch.Generator().manual_seed(seed))
-    close = np.abs(naive(filter, probs.numpy(), progress)) < 1e-5  # other sums round elsewhere
-    told = torch.from_numpy(~close)
+    _, told = asked(filter, probs.numpy(), progress, rounding=1e-5)  # sums round elsewhere
+    told = torch.from_numpy(told)
     assert torch.equal(filter(probs[:, order], progress)[told], filter(probs, progress)[told])
 
 
@@ -222,6 +250,12 @@ def test_confidence_by_hand() -> None:
     assert Confidence(threshold=0.95)(probs).tolist() == [[[1.0, 0.0, 1.0]]]
 
 
+def test_the_confident_share_by_hand_with_a_pixel_outside_of_the_image() -> None:
+    probs = torch.tensor([[0.97, 0.03], [0.96, 0.04], [0.0, 0.0], [0.5, 0.5]]).T[None, :, None]
+    weight = ConfidentShare(threshold=0.968)(probs)
+    assert weight.tolist() == [[[pytest.approx(1 / 3)] * 4]]
+
+
 @given(probs=predictions, share=st.floats(0, 1), valid=st.integers(0, 40))
 @settings(max_examples=100, deadline=None)
 def test_the_share_dropped_is_the_share_asked_for_up_to_ties(
@@ -266,3 +300,41 @@ def test_the_global_bound_is_the_average_in_closed_form_for_any_number_of_classe
     assert float(live.bound) == pytest.approx(bound, abs=1e-5)
     live(torch.zeros_like(probs))  # a batch without a valid pixel
     assert float(live.bound) == pytest.approx(bound, abs=1e-5)
+
+
+@given(probs=predictions, steepness=st.tuples(st.floats(0, 40), st.floats(0, 40)).map(sorted))
+@settings(max_examples=50, deadline=None)
+def test_a_steeper_rank_trusts_no_pixel_less(probs: Tensor, steepness: list[float]) -> None:
+    flat, steep = (Rank(steepness=each)(probs) for each in steepness)
+    assert (steep >= flat - 1e-6).all()
+
+
+def test_a_class_that_is_never_sure_teaches_as_much_as_one_that_always_is() -> None:
+    rng = torch.Generator().manual_seed(0)
+    sure = torch.cat(
+        [0.9 + 0.1 * torch.rand(64, generator=rng), 0.5 + 0.1 * torch.rand(64, generator=rng)]
+    )
+    first = torch.where(torch.arange(128) < 64, sure, 1 - sure)
+    weight = Rank(steepness=2.0)(torch.stack([first, 1 - first]).view(1, 2, 8, 16)).flatten()
+    assert weight[:64].sum() == pytest.approx(weight[64:].sum())
+    assert weight.max() == pytest.approx(2 / (1 + math.exp(-2 * 0.95)) - 1)
+
+
+@given(batches=st.lists(predictions, min_size=1, max_size=6), pixels=st.integers(1, 50))
+@settings(max_examples=25, deadline=None)
+def test_the_ranks_are_those_of_the_last_batches_evenly_spaced(
+    batches: list[Tensor], pixels: int
+) -> None:
+    live, remembered = Rank(memory_batches=3, memory_pixels=pixels, quantiles=4).start(6), []
+    for probs in batches:
+        weight = live(probs, 0.0)
+        sure, label = (each.flatten().numpy() for each in probs.max(dim=1))
+        count = len(sure)
+        kept = np.arange(min(count, pixels)) * max(count, pixels) // pixels
+        remembered = [*remembered, (sure[kept], label[kept])][-3:]
+    old_sure, old_label = (np.concatenate(each) for each in zip(*remembered, strict=True))
+    for each, s, c in zip(weight.flatten(), sure, label, strict=True):
+        peers = np.sort(old_sure[old_label == c])
+        places = (np.arange(1, 5) / 4 * (len(peers) - 1)).round().astype(int)
+        r = np.mean(s > peers[places]) if len(peers) else 0.0
+        assert float(each) == pytest.approx(math.tanh(r), abs=1e-6)
