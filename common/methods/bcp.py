@@ -98,8 +98,9 @@ class BCP(Method):
     def _pretrained(self, nets: TeacherStudent, truth: Labeled) -> Outcome:
         if len(truth.image) < 2:
             raise ShapeError(
-                f"bcp first pastes labeled images into each other, but has {len(truth.image)} a batch. "
-                "Set domain.batch.labeled to 2 or more, or method.pretrain to 0."
+                "bcp first pastes labeled images into each other, but the batch holds "
+                f"{len(truth.image)}. Set domain.batch.labeled to 2 or more, "
+                "or method.pretrain to 0."
             )
         next_one = Labeled(*(part.roll(1, dims=0) for part in truth))
         mixed = Paste(box(truth.image, self.box_side)).truth(truth, next_one)

@@ -55,7 +55,7 @@ class PSMT(Method):
     unlabeled_weight: Weight = Cosine(end=1.5, until=0.15)  # lambda
     decay: Fraction = 0.996  # alpha
     turn_steps: Positive = 100  # [1]: one pass over the unlabeled images
-    perturbation: Weight = 0.1  # of the length of the features
+    perturbation: Weight = 0.02  # of the length of the features; a tenth can break training
     mix: AnyMix = CutMix()
 
     def networks(self, new_network: NewNetwork) -> TeachersStudent:
