@@ -70,11 +70,6 @@ class Paste(NamedTuple):
         """Pixels of both."""
         return torch.where(self.where.unsqueeze(1), inside, outside)
 
-    def truth(self, inside: Labeled, outside: Labeled) -> Labeled:
-        """An annotated image of two."""
-        target = torch.where(self.where, inside.target, outside.target)
-        return Labeled(self.image(inside.image, outside.image), target)
-
     def mixture(self, inside: Labeled, outside: Image, pseudo: Pseudo) -> Mixture:
         """An image annotated inside and guessed outside."""
         known = torch.where(self.where, inside.target, IGNORE)
@@ -197,6 +192,46 @@ def _at_random(image: Image, lengths: Sequence[Tensor], draw: Tensor) -> Mask:
         hit = (index >= start) & (index < start + length[:, None])
         inside &= hit.view(batch, *[side if a == axis else 1 for a in range(len(sides))])
     return inside
+
+
+def mixtures(
+    truth: Labeled, image: Image, pseudo: Pseudo, labeled_at: Sequence[Tensor]
+) -> list[Mixture]:
+    """Labeled and unlabeled images mixed in pairs, once for each mask of ``labeled_at``.
+
+    There are as many pairs as the larger part has images; the smaller part is repeated. In each
+    further mixture an unlabeled image meets the next labeled one.
+
+    Args:
+        truth: Labeled images.
+        image: Unlabeled images, any number.
+        pseudo: What is guessed of them.
+        labeled_at: Masks ``(pairs, *S)``, True where the labeled image shows.
+    """
+    pair = torch.arange(max(len(truth.image), len(image)), device=image.device)
+    second = pair % len(image)
+    others, guess = image[second], Pseudo(*(part[second] for part in pseudo))
+    mixed = []
+    for turn, where in enumerate(labeled_at):
+        mine = Labeled(*(part[(pair + turn) % len(truth.image)] for part in truth))
+        mixed.append(Paste(where).mixture(mine, others, guess))
+    return mixed
+
+
+def mixed_truth(truth: Labeled, where: Mask) -> Labeled:
+    """Each annotated image inside ``where``, the one before it in the batch elsewhere.
+
+    Raises:
+        ShapeError: When the batch holds a single labeled image, which has no other.
+    """
+    if len(truth.image) < 2:
+        raise ShapeError(
+            "Labeled images are pasted into each other, but the batch holds "
+            f"{len(truth.image)}. Set domain.batch.labeled to 2 or more, or method.pretrain to 0."
+        )
+    before = Labeled(*(part.roll(1, dims=0) for part in truth))
+    target = torch.where(where, truth.target, before.target)
+    return Labeled(Paste(where).image(truth.image, before.image), target)
 
 
 def half_of_the_classes(predicted: Labels) -> Mask:
