@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow lint types contracts check clean
+.PHONY: demo test slow docs lint types contracts check clean
 
 demo: $(READY)  ## train and evaluate both adapters on data made here
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh demo
@@ -14,6 +14,9 @@ test: $(READY)  ## the default test lane
 
 slow: $(READY)  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
+
+docs: $(READY)  ## the pages that are made from the code
+	$(BIN)/python docs/methods.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -47,16 +47,26 @@ def rows(schema: type[Run] = Run) -> list[Row]:
 
 
 def row_of(method: type[Method]) -> Row:
-    """``method`` in a line."""
+    """``method`` in a line.
+
+    Raises:
+        ConfigError: When it has no card.
+    """
+    card: Card | None = getattr(method, "card", None)
+    if card is None:
+        raise ConfigError(
+            f"method {_name(method)!r} has no card, so the table cannot speak of it. Give "
+            f"{method.__name__} a 'card: ClassVar[Card] = Card(...)', as in docs/own_method.md."
+        )
     return Row(
-        family=method.card.family,
+        family=card.family,
         name=_name(method),
-        paper=method.card.paper,
-        year=method.card.year,
+        paper=card.paper,
+        year=card.year,
         idea=_first_sentence(method),
-        networks=method.card.networks,
-        forwards=method.card.forwards,
-        needs=method.card.needs,
+        networks=card.networks,
+        forwards=card.forwards,
+        needs=card.needs,
     )
 
 

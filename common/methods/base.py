@@ -53,6 +53,7 @@ class Card(NamedTuple):
         "learned correction",
         "calibrated",
         "more signals",
+        "own",  # of a user
     ]
     networks: str  # held; of them learning
     forwards: str  # per step
