@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from common.learners import Peers, SoftVote, Solo, TeacherStudent, follow, together
+from common.learners import (
+    Peers,
+    SoftVote,
+    Solo,
+    TeacherStudent,
+    decoded,
+    encoded,
+    follow,
+    together,
+)
 from common.methods import CrossPseudo
 from tests.toy import Net
 
@@ -180,6 +189,16 @@ def test_together_is_one_pass_with_one_set_of_statistics() -> None:
     torch.testing.assert_close(torch.cat([one, other]), whole)
     assert one.shape[0] == 2
     assert other.shape[0] == 3
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+def test_encoding_and_decoding_several_batches_is_the_whole_network(dims: int, mode: str) -> None:
+    network = Net(dims, 1, 3).train(mode == "training")
+    one, other = torch.randn(2, 1, *[8] * dims), torch.randn(3, 1, *[8] * dims)
+    parts = decoded(network, *encoded(network, one, other))
+    for part, whole in zip(parts, together(network, one, other), strict=True):
+        torch.testing.assert_close(part, whole)
 
 
 def test_following_waits_for_no_device() -> None:

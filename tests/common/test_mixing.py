@@ -188,6 +188,26 @@ def test_half_of_the_classes_of_each_sample_are_pasted_whole(seed: int, classes:
         assert not pasted & set(sample[~where].tolist())  # a class is pasted whole or not at all
 
 
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_each_image_is_cut_by_chance_or_stays_whole(chance: float) -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(400, 1, 8, 8)
+    cut = CutMix(chance=chance).draw(image, predicted(torch.zeros(400, 8, 8)))
+    touched = cut.where.flatten(1).any(dim=1).float().mean()
+    assert float(touched) == pytest.approx(chance, abs=0.08)
+
+
+@dimensions
+def test_where_there_is_anything_to_see_moves_with_the_image(dims: int) -> None:
+    torch.manual_seed(0)
+    image = who_and_where(5, SIDES[dims])
+    valid = torch.rand(image[:, 0].shape) < 0.5
+    cut = CutMix().draw(image, predicted(image[:, 0]))
+    assert torch.equal(cut.valid(valid), cut.image(valid[:, None].float())[:, 0].bool())
+    uncut = NoMix().draw(image, predicted(image[:, 0]))
+    assert torch.equal(uncut.valid(valid), valid)
+
+
 def test_each_class_is_as_likely_to_be_pasted() -> None:
     torch.manual_seed(0)
     labels = torch.tensor([[0, 1, 2, 3]]).repeat(400, 1)
