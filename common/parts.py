@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from common.batch import Image, Logits
 from common.errors import ConfigError
@@ -13,7 +15,11 @@ from common.errors import ConfigError
 Features: TypeAlias = tuple[Tensor, ...]
 """What an encoder hands to its decoder: maps ``(B, F_i, *S_i)``, finest first."""
 
-CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+Interpolation: TypeAlias = Literal["linear", "nearest"]
+"""How values between pixels are found."""
+
+TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 
 
 class Parted(nn.Module):
@@ -89,5 +95,91 @@ def on_grid(maps: Tensor, image: Tensor) -> Tensor:
     """``maps`` interpolated linearly to the grid of ``image``."""
     if maps.shape[2:] == image.shape[2:]:
         return maps
-    mode = {4: "bilinear", 5: "trilinear"}[maps.ndim]
-    return F.interpolate(maps, size=image.shape[2:], mode=mode)
+    return _interpolated("linear", maps, image.shape[2:])
+
+
+class Upsampled(nn.Module):
+    """A decoder that makes its maps larger in another way, as those of MC-Net+ [1].
+
+    Each transposed convolution with a stride becomes a 1x1 convolution and interpolation to the
+    same size, with weights of its own. Whatever interpolates, module or function, does so by
+    ``kind``. A decoder that makes nothing larger stays as it is.
+
+    Args:
+        decoder: Is changed in place.
+        kind: How to interpolate.
+
+    [1] Wu et al., MC-Net+, 2022, arXiv:2109.09960v3, Sec. 3.1.
+    """
+
+    def __init__(self, decoder: nn.Module, kind: Interpolation) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.kind: Interpolation = kind
+        for module in [*decoder.modules()]:
+            for name, child in module.named_children():
+                if isinstance(child, TRANSPOSED) and max(child.stride) > 1:
+                    setattr(module, name, _PointwiseThenLarger(child))
+
+    def forward(self, features: Features) -> Tensor:
+        with _Interpolating(self.kind):
+            maps: Tensor = self.decoder(features)
+        return maps
+
+
+class _PointwiseThenLarger(nn.Module):
+    """To the channels and the size that a transposed convolution would make."""
+
+    def __init__(self, replaced: nn.ConvTranspose2d | nn.ConvTranspose3d) -> None:
+        super().__init__()
+        layer = nn.Conv2d if isinstance(replaced, nn.ConvTranspose2d) else nn.Conv3d
+        self.mix = layer(
+            replaced.in_channels,
+            replaced.out_channels,
+            1,
+            groups=replaced.groups,
+            bias=replaced.bias is not None,
+        )
+        reach = [
+            d * (k - 1) + 1 for d, k in zip(replaced.dilation, replaced.kernel_size, strict=True)
+        ]
+        padding = cast(tuple[int, ...], replaced.padding)  # never a word where transposed
+        margin = zip(reach, replaced.output_padding, padding, strict=True)
+        self.stride = replaced.stride
+        self.more = [a + b - 2 * c for a, b, c in margin]
+
+    def forward(self, maps: Tensor) -> Tensor:
+        axes = zip(maps.shape[2:], self.stride, self.more, strict=True)
+        return F.interpolate(self.mix(maps), size=[(n - 1) * by + more for n, by, more in axes])
+
+
+class _Interpolating(TorchFunctionMode):
+    """Within it, every interpolation is of one kind."""
+
+    def __init__(self, kind: Interpolation) -> None:
+        super().__init__()
+        self.kind: Interpolation = kind
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        if func is F.interpolate:
+            return _interpolated(self.kind, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _interpolated(
+    kind: Interpolation,
+    maps: Tensor,
+    size: Sequence[int] | int | None = None,
+    scale_factor: Sequence[float] | float | None = None,
+    **replaced: object,
+) -> Tensor:
+    linear = {3: "linear", 4: "bilinear", 5: "trilinear"}[maps.ndim]
+    mode = linear if kind == "linear" else "nearest"
+    larger: Tensor = F.interpolate(maps, size=size, scale_factor=scale_factor, mode=mode)
+    return larger

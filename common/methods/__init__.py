@@ -8,12 +8,14 @@ from common.methods.ad_mt import ADMT
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.methods.bcp import BCP
 from common.methods.ccvc import CCVC
+from common.methods.corr_match import CorrMatch
 from common.methods.cpcl import CPCL
 from common.methods.cross_pseudo import CrossPseudo
 from common.methods.dhc import DHC
 from common.methods.dst import DebiasedSelfTraining
 from common.methods.dwl import DecoupledWeighted
 from common.methods.fixmatch import FixMatch
+from common.methods.mc_net import MCNet
 from common.methods.mean_teacher import MeanTeacher
 from common.methods.mutual_learning import MutualLearning
 from common.methods.ps_mt import PSMT
@@ -28,12 +30,14 @@ AnyMethod = Annotated[
     ADMT
     | BCP
     | CCVC
+    | CorrMatch
     | CPCL
     | CrossPseudo
     | DebiasedSelfTraining
     | DecoupledWeighted
     | DHC
     | FixMatch
+    | MCNet
     | MeanTeacher
     | MutualLearning
     | PSMT
@@ -58,11 +62,13 @@ __all__ = [
     "UCC",
     "AnyMethod",
     "Card",
+    "CorrMatch",
     "CrossPseudo",
     "DebiasedSelfTraining",
     "DecoupledWeighted",
     "FixMatch",
     "Kit",
+    "MCNet",
     "MeanTeacher",
     "Method",
     "MutualLearning",
