@@ -15,7 +15,7 @@ from rich.table import Table
 from common.config import Run
 from common.methods_table import Row, Setting, explained, named, row_of, rows, settings_of
 
-WIDE = 110
+WIDE = 120
 """Columns from which on every fact about a method has a column of its own."""
 
 READING = (
@@ -67,12 +67,12 @@ def _table(width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, expand=True)
     table.add_column("method", no_wrap=True)
     if width < WIDE:
-        table.add_column("idea, paper, cost", ratio=1)
+        table.add_column("idea, paper, cost", ratio=1, overflow="fold")
         return table
-    table.add_column("paper", ratio=3)
+    table.add_column("paper", ratio=3, overflow="fold")
     table.add_column("year", no_wrap=True)
     for head, ratio in (("idea", 7), ("networks", 2), ("forwards", 3), ("needs", 3)):
-        table.add_column(head, ratio=ratio)
+        table.add_column(head, ratio=ratio, overflow="fold")
     return table
 
 
