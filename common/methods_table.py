@@ -12,6 +12,7 @@ from common.config import Run
 from common.errors import ConfigError
 from common.keys import in_words, written
 from common.methods import Card, Method
+from common.settings import Settings
 
 ITEM = r"\[\d+\] |[A-Z][^.]{0,60}?: "
 """How a line of a docstring begins that does not go on with the one before."""
@@ -55,15 +56,15 @@ def row_of(method: type[Method]) -> Row:
     card: Card | None = getattr(method, "card", None)
     if card is None:
         raise ConfigError(
-            f"method {_name(method)!r} has no card, so the table cannot speak of it. Give "
+            f"method {name_of(method)!r} has no card, so the table cannot speak of it. Give "
             f"{method.__name__} a 'card: ClassVar[Card] = Card(...)', as in docs/own_method.md."
         )
     return Row(
         family=card.family,
-        name=_name(method),
+        name=name_of(method),
         paper=card.paper,
         year=card.year,
-        idea=_first_sentence(method),
+        idea=idea_of(method),
         networks=card.networks,
         forwards=card.forwards,
         needs=card.needs,
@@ -81,7 +82,7 @@ def named(name: str, schema: type[Run] = Run) -> type[Method]:
     Raises:
         ConfigError: When there is none.
     """
-    known = {_name(method): method for method in members(schema)}
+    known = {name_of(method): method for method in members(schema)}
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -89,19 +90,19 @@ def named(name: str, schema: type[Run] = Run) -> type[Method]:
     return known[name]
 
 
-def settings_of(method: type[Method]) -> list[Setting]:
-    """The keys of ``method``, its own before those that every method has."""
-    shape = method.model_json_schema()
-    keys = [*inspect.get_annotations(method), *method.model_fields]
+def settings_of(member: type[Settings]) -> list[Setting]:
+    """The keys of a method, a filter or a mix, its own before those of all its family."""
+    shape = member.model_json_schema()
+    keys = [*inspect.get_annotations(member), *member.model_fields]
     return [
         Setting(
             name=key,
-            default=written(method.model_fields[key].get_default()),
+            default=written(member.model_fields[key].get_default()),
             takes=in_words(shape["properties"][key], shape),
-            meaning=_comment(method, key),
+            meaning=_comment(member, key),
         )
         for key in dict.fromkeys(keys)
-        if key in method.model_fields and key != "name"
+        if key in member.model_fields and key != "name"
     ]
 
 
@@ -116,9 +117,17 @@ def explained(method: type[Method]) -> list[str]:
     return lines
 
 
-def _name(method: type[Method]) -> str:
-    name: str = method.model_fields["name"].default
+def name_of(member: type[Settings]) -> str:
+    """What ``name:`` says of a member of a family."""
+    name: str = member.model_fields["name"].default
     return name
+
+
+def idea_of(member: type[Settings]) -> str:
+    """The first sentence of a docstring, without marks and citations."""
+    paragraph = " ".join(inspect.cleandoc(member.__doc__ or "").partition("\n\n")[0].split())
+    paragraph = re.sub(r" \[\d+(, \d+)*\]", "", _plain(paragraph))
+    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
 
 
 def _leaves(hint: Any) -> Iterator[type[Method]]:  # noqa: ANN401
@@ -130,19 +139,13 @@ def _leaves(hint: Any) -> Iterator[type[Method]]:  # noqa: ANN401
             yield from _leaves(each)
 
 
-def _first_sentence(method: type[Method]) -> str:
-    paragraph = " ".join(inspect.cleandoc(method.__doc__ or "").partition("\n\n")[0].split())
-    paragraph = re.sub(r" \[\d+(, \d+)*\]", "", _plain(paragraph))
-    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
-
-
 def _plain(text: str) -> str:
-    """``text`` without the marks of a docstring."""
-    return re.sub(r":\w+:`~?([^`]+)`", r"\1", text).replace("``", "")
+    """``text`` as one would print it: names in quotes instead of marks."""
+    return re.sub(r":\w+:`~?([^`]+)`", r"\1", text).replace("``", "'")
 
 
-def _comment(method: type[Method], key: str) -> str:
-    owner = next(each for each in method.__mro__ if key in inspect.get_annotations(each))
+def _comment(member: type[Settings], key: str) -> str:
+    owner = next(each for each in member.__mro__ if key in inspect.get_annotations(each))
     try:
         source = inspect.getsource(owner)
     except OSError:  # typed into an interpreter

@@ -7,9 +7,12 @@ import os
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 from common.config import Run
-from common.methods_table import Row, members, named, rows
+from common.filters import AnyFilter
+from common.methods_table import Row, idea_of, members, name_of, named, rows, settings_of
+from common.mixing import AnyMix
 from medseg_ssl.settings import MedsegRun
 from rsseg_ssl.settings import RssegRun
 
@@ -51,9 +54,14 @@ A method of your own takes about 30 lines: [own_method.md](own_method.md).
 """
 
 
+FAMILIES = (("Filters: which pixels teach", AnyFilter), ("Mixes: images made of two", AnyMix))
+"""What methods are made with."""
+
+
 def page() -> str:
     """The whole of methods.md."""
-    return "\n".join([OPENING, *_tables(), CHOOSING])
+    parts = (line for title, family in FAMILIES for line in _ingredients(title, family))
+    return "\n".join([OPENING, *_tables(), *parts, CHOOSING])
 
 
 def _tables() -> Iterator[str]:
@@ -67,6 +75,16 @@ def _tables() -> Iterator[str]:
             homes = [name for name, known in places.items() if method in known]
             yield _line(row, file=Path(inspect.getfile(method)), homes=homes)
         yield ""
+
+
+def _ingredients(title: str, family: object) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield "| name | idea | keys (defaults) |"
+    yield "|---|---|---|"
+    for member in get_args(get_args(family)[0]):
+        keys = [f"`{each.name}` ({each.default})" for each in settings_of(member)]
+        yield f"| `{name_of(member)}` | {idea_of(member)} | {', '.join(keys)} |"
+    yield ""
 
 
 def _line(row: Row, *, file: Path, homes: list[str]) -> str:

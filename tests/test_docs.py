@@ -11,17 +11,23 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 import torch
+import yaml
+from pydantic import TypeAdapter
 
 from common import methods_table, verbs
 from common.adapter import Wish
+from common.filters import AnyFilter
 from common.fit import Learner
+from common.methods import AnyMethod
+from common.mixing import AnyMix
 from common.parts import parted
 from medseg_ssl.domain import medseg
-from medseg_ssl.networks import CustomVolume
-from medseg_ssl.synthetic import make_volumes
+from medseg_ssl.networks import AnyNetwork, CustomVolume
+from medseg_ssl.synthetic import Phantom, make_volumes
 from tests.contracts import test_methods as contract
 from tests.toy import ToyDomain, ToySettings
 
@@ -40,9 +46,9 @@ for sys.argv in json.loads(sys.argv[1]):
 """
 
 
-def blocks(language: str) -> list[str]:
-    """The code of one language in own_method.md, in its order."""
-    text = (DOCS / "own_method.md").read_text(encoding="utf-8")
+def blocks(language: str, page: str = "own_method.md") -> list[str]:
+    """The code of one language on a page, in its order."""
+    text = (DOCS / page).read_text(encoding="utf-8")
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [code for spoken, code in fenced if spoken == language]
 
@@ -66,7 +72,7 @@ def module(name: str) -> ModuleType:
 
 def short_config(home: Path) -> Path:
     """``mri.yaml``, of phantoms, as ``init`` writes it."""
-    data = make_volumes(home / "data", cases=8, labeled=6, seed=0)
+    data = make_volumes(home / "data", cases=6, labeled=5, seed=0, phantom=Phantom(side=24))
     (home / "mri.yaml").write_text(medseg.draft(data, Wish(labeled=2)), encoding="utf-8")
     return home / "mri.yaml"
 
@@ -81,6 +87,24 @@ def test_the_page_of_methods_recommends_what_there_is() -> None:
     text = (DOCS / "methods.md").read_text(encoding="utf-8").partition("## How to choose")[2]
     known = {row.name for row in methods_table.rows()} | {"init", "domain.partners"}
     assert set(re.findall(r"`([^`]+)`", text)) <= known
+
+
+def test_the_page_of_methods_tells_of_every_filter_and_mix() -> None:
+    text = (DOCS / "methods.md").read_text(encoding="utf-8")
+    for family in (AnyFilter, AnyMix):
+        for member in get_args(get_args(family)[0]):
+            assert f"\n| `{methods_table.name_of(member)}` | " in text, "run: make docs"
+
+
+def test_the_sections_of_configuration_md_are_sound() -> None:
+    sections = [yaml.safe_load(each) for each in blocks("yaml", "configuration.md")]
+    partnered = [each for each in sections if "partners" in each.get("domain", {})]
+    assert len(sections) >= 3
+    assert len(partnered) == 1
+    for section in sections:
+        TypeAdapter(AnyMethod).validate_python(section["method"])
+    for section in partnered:
+        TypeAdapter(tuple[AnyNetwork, ...]).validate_python(section["domain"]["partners"])
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)

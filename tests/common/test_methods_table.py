@@ -96,12 +96,12 @@ def test_a_row_is_the_card_and_the_first_sentence() -> None:
         2015,
         "Ignore the unlabeled images.",
     )
-    assert row_of(Mine).idea == "Do e.g. nothing, but well."
+    assert row_of(Mine).idea == "Do e.g. nothing, but 'well'."
 
 
 def test_items_of_a_docstring_are_lines_of_their_own() -> None:
     assert explained(Mine) == [
-        "Do e.g. nothing [1, 2], but well [3]. Or so.",
+        "Do e.g. nothing [1, 2], but 'well' [3]. Or so.",
         "",
         "Networks: 1, no more. Divisor: none.",
         "Detached: all of it.",
