@@ -98,6 +98,14 @@ def on_grid(maps: Tensor, image: Tensor) -> Tensor:
     return _interpolated("linear", maps, image.shape[2:])
 
 
+def coarser(maps: Tensor, factor: int) -> Tensor:
+    """The mean of ``maps`` over ``factor`` pixels along each axis.
+
+    Sides are rounded up; where ``factor`` does not divide them, windows overlap a little.
+    """
+    return F.interpolate(maps, size=[-(-side // factor) for side in maps.shape[2:]], mode="area")
+
+
 class Upsampled(nn.Module):
     """A decoder that makes its maps larger in another way, as those of MC-Net+ [1].
 

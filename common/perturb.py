@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.batch import Image, Logits
+from common.batch import Image, Logits, Mask
 from common.parts import Features
 
 DROPOUTS = (
@@ -123,6 +123,69 @@ def virtual_adversarial(
         uphill = torch.autograd.grad(change, step, allow_unused=True, materialize_grads=True)
         step = tuple(_of_length(each, at, share) for each, at in zip(uphill, start, strict=True))
     return tuple(map(torch.add, features, step))
+
+
+def feature_noise(features: Features, limit: float) -> Features:
+    """Multiply each value by a random factor between ``1 - limit`` and ``1 + limit`` [1].
+
+    [1] Ouali et al., CCT, CVPR 2020, arXiv:2003.09005, Sec. 3.3, as all of the following.
+    """
+    return tuple(each + each * (2 * torch.rand_like(each) - 1) * limit for each in features)
+
+
+def without_strongest(features: Features, low: float, high: float) -> Features:
+    """Set to 0 where the mean over channels passes a random share of its maximum.
+
+    The share lies between ``low`` and ``high``, one for each map of each sample. Where that
+    maximum is not above 0, nothing is lost.
+    """
+    return tuple(each * _is_below(each, low, high) for each in features)
+
+
+def without_box(features: Features, objects: Mask, share: float) -> Features:
+    """Set a box to 0 that covers ``share`` of the extent of ``objects`` along each axis.
+
+    It lies at random within their bounding box, the same in all maps. A sample without objects
+    loses nothing.
+    """
+    inside = torch.ones_like(objects)
+    for axis in range(1, objects.ndim):
+        others = [each for each in range(1, objects.ndim) if each != axis]
+        inside &= _within(objects.sum(dim=others) > 0, share).view(
+            [side if each in (0, axis) else 1 for each, side in enumerate(objects.shape)]
+        )
+    found = objects.flatten(1).any(dim=1).view(-1, *[1] * (objects.ndim - 1))
+    return only_where(features, ~(inside & found))
+
+
+def only_where(features: Features, kept: Mask) -> Features:
+    """Set features to 0 outside of ``kept``, a mask on the grid of the image."""
+    mask = kept.unsqueeze(1).float()
+    return tuple(
+        each * F.interpolate(mask, size=each.shape[2:], mode="nearest").to(each.dtype)
+        for each in features
+    )
+
+
+def _is_below(map: Tensor, low: float, high: float) -> Tensor:
+    """1 where the mean over channels is below the bound of :func:`without_strongest`, else 0."""
+    activity = map.mean(dim=1, keepdim=True)
+    strongest = activity.flatten(1).amax(dim=1)
+    share = low + (high - low) * torch.rand_like(strongest)
+    bound = torch.where(strongest > 0, strongest * share, torch.inf)
+    return (activity < bound.view(-1, *[1] * (map.ndim - 1))).to(map.dtype)
+
+
+def _within(present: Tensor, share: float) -> Tensor:
+    """Along one axis ``(B, side)``: a random stretch, ``share`` of the way from first to last."""
+    side = present.shape[1]
+    index = torch.arange(side, device=present.device)
+    first = torch.where(present, index, side).amin(dim=1)
+    last = torch.where(present, index, -1).amax(dim=1)
+    length = (share * (last - first + 1)).round().clamp_min(1)
+    room = (last - first + 1 - length).clamp_min(0) + 1
+    start = first + (torch.rand_like(length) * room).floor().clamp_max(side)
+    return (index >= start[:, None]) & (index < (start + length)[:, None])
 
 
 def _of_length(direction: Tensor, features: Tensor, share: float) -> Tensor:

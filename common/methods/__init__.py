@@ -7,8 +7,8 @@ from pydantic import Field
 from common.methods.ad_mt import ADMT
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.methods.bcp import BCP
+from common.methods.cct import CCT
 from common.methods.ccvc import CCVC
-from common.methods.corr_match import CorrMatch
 from common.methods.cpcl import CPCL
 from common.methods.cross_pseudo import CrossPseudo
 from common.methods.dhc import DHC
@@ -25,17 +25,18 @@ from common.methods.ua_mt import UncertaintyAwareMeanTeacher
 from common.methods.ucc import UCC
 from common.methods.unimatch import UniMatch
 from common.methods.unimatch_v2 import UniMatchV2
+from common.methods.urpc import URPC
 
 AnyMethod = Annotated[
     ADMT
     | BCP
+    | CCT
     | CCVC
-    | CorrMatch
     | CPCL
     | CrossPseudo
+    | DHC
     | DebiasedSelfTraining
     | DecoupledWeighted
-    | DHC
     | FixMatch
     | MCNet
     | MeanTeacher
@@ -44,6 +45,7 @@ AnyMethod = Annotated[
     | Supervised
     | U2PL
     | UCC
+    | URPC
     | UncertaintyAwareMeanTeacher
     | UniMatch
     | UniMatchV2,
@@ -54,15 +56,16 @@ AnyMethod = Annotated[
 __all__ = [
     "ADMT",
     "BCP",
+    "CCT",
     "CCVC",
     "CPCL",
     "DHC",
     "PSMT",
     "U2PL",
     "UCC",
+    "URPC",
     "AnyMethod",
     "Card",
-    "CorrMatch",
     "CrossPseudo",
     "DebiasedSelfTraining",
     "DecoupledWeighted",
