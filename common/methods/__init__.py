@@ -14,6 +14,7 @@ from common.methods.cross_pseudo import CrossPseudo
 from common.methods.dhc import DHC
 from common.methods.dst import DebiasedSelfTraining
 from common.methods.dwl import DecoupledWeighted
+from common.methods.eln import ELN
 from common.methods.fixmatch import FixMatch
 from common.methods.mc_net import MCNet
 from common.methods.mean_teacher import MeanTeacher
@@ -37,6 +38,7 @@ AnyMethod = Annotated[
     | DHC
     | DebiasedSelfTraining
     | DecoupledWeighted
+    | ELN
     | FixMatch
     | MCNet
     | MeanTeacher
@@ -60,6 +62,7 @@ __all__ = [
     "CCVC",
     "CPCL",
     "DHC",
+    "ELN",
     "PSMT",
     "U2PL",
     "UCC",
