@@ -13,6 +13,7 @@ from common.methods.cpcl import CPCL
 from common.methods.cross_pseudo import CrossPseudo
 from common.methods.dhc import DHC
 from common.methods.dst import DebiasedSelfTraining
+from common.methods.dtc import DTC
 from common.methods.dwl import DecoupledWeighted
 from common.methods.eln import ELN
 from common.methods.fixmatch import FixMatch
@@ -36,6 +37,7 @@ AnyMethod = Annotated[
     | CPCL
     | CrossPseudo
     | DHC
+    | DTC
     | DebiasedSelfTraining
     | DecoupledWeighted
     | ELN
@@ -62,6 +64,7 @@ __all__ = [
     "CCVC",
     "CPCL",
     "DHC",
+    "DTC",
     "ELN",
     "PSMT",
     "U2PL",

@@ -1,0 +1,48 @@
+"""Signed distances to the border of each class, on any device and without waiting for it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.batch import IGNORE, Labels, Probs, one_hot
+
+NOWHERE = 1e9
+
+
+@torch.no_grad()
+def signed_distances(target: Labels, num_classes: int, *, reach_pixels: int) -> Probs:
+    """How far each pixel lies outside of each class, negative inside, as a share of the reach.
+
+    The Euclidean distance between pixel centers to the nearest pixel that is of the class (or,
+    inside, known not to be), less half a pixel, so that the border lies between pixels; exact,
+    and clipped to -1 and 1. Pixels that are IGNORE are nobody's neighbors, and what is said of
+    them means nothing. A class that is absent lies at 1 everywhere.
+
+    Args:
+        target: Class of each pixel ``(B, *S)``.
+        num_classes: K.
+        reach_pixels: Distance at which values end. Costs ``2 * reach + 1`` minima for each axis.
+    """
+    inside = one_hot(target, num_classes) > 0
+    outside = (target != IGNORE).unsqueeze(1) & ~inside
+    to_class, to_others = (_distance(each, reach_pixels) for each in (inside, outside))
+    signed = torch.where(inside, 0.5 - to_others, to_class - 0.5)
+    return (signed / reach_pixels).clamp(-1, 1)
+
+
+def _distance(there: Tensor, reach: int) -> Tensor:
+    """To the nearest pixel ``there``, exact up to ``reach`` and no smaller beyond it.
+
+    Squares of distances add up over the axes, so each axis is searched by itself.
+    """
+    squares = torch.where(there, 0.0, NOWHERE)
+    for axis in range(2, there.ndim):
+        padded = F.pad(squares, [0, 0] * (there.ndim - 1 - axis) + [reach, reach], value=NOWHERE)
+        nearest = squares.clone()
+        for step in range(-reach, reach + 1):
+            shifted = padded.narrow(axis, reach + step, squares.shape[axis])
+            torch.minimum(nearest, shifted + step**2, out=nearest)
+        squares = nearest
+    return squares.sqrt()
