@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field
+from torch import Tensor
 
 from common.batch import (
     IGNORE,
@@ -182,6 +183,21 @@ def divergence(logits: Logits, pseudo: SoftPseudo) -> Scalar:
 def divergence_map(logits: Logits, probs: Probs) -> Weights:
     """``KL(probs || softmax(logits))`` of each pixel, in nats."""
     return F.kl_div(logits.float().log_softmax(dim=1), probs, reduction="none").sum(dim=1)
+
+
+def likeness(first: Tensor, second: Tensor, where: Mask) -> Scalar:
+    """How alike two maps of features ``(B, F, *T)`` are, from 0, opposed, to 2, the same [1].
+
+    One plus the cosine, the mean of both directions: each moves only one of the two. ``where``
+    is on the grid of the image; a pixel of features counts by the share of True under it.
+
+    [1] Wang et al., CCVC, CVPR 2023, arXiv:2303.01276, Sec. 3.2.
+    """
+    shares = F.interpolate(where.float().unsqueeze(1), first.shape[2:], mode="area").squeeze(1)
+    first, second = first.float(), second.float()
+    pairs = (first.detach(), second), (first, second.detach())
+    cosines = torch.stack([F.cosine_similarity(*pair, dim=1, eps=1e-6) for pair in pairs])
+    return ((1 + cosines.mean(dim=0)) * shares).sum() / shares.sum().clamp_min(TINY)
 
 
 def complementary(logits: Logits, target: Labels, weight: Weights) -> Scalar:

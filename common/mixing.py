@@ -70,6 +70,13 @@ class Paste(NamedTuple):
         """Pixels of both."""
         return torch.where(self.where.unsqueeze(1), inside, outside)
 
+    def pseudo(self, inside: Labeled, outside: Pseudo) -> Pseudo:
+        """The truth inside, fully trusted, and the guess outside."""
+        return Pseudo(
+            torch.where(self.where, inside.target, outside.target),
+            torch.where(self.where, 1.0, outside.weight),
+        )
+
     def mixture(self, inside: Labeled, outside: Image, pseudo: Pseudo) -> Mixture:
         """An image annotated inside and guessed outside."""
         known = torch.where(self.where, inside.target, IGNORE)
@@ -161,6 +168,12 @@ def partners(batch: int, device: torch.device) -> Tensor:
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)  # a single cycle has no fixed point
     return partner
+
+
+def drawn(truth: Labeled, count: int) -> Labeled:
+    """``count`` annotated images, each drawn at random from the batch."""
+    index = torch.randint(len(truth.image), (count,), device=truth.image.device)
+    return Labeled(truth.image[index], truth.target[index])
 
 
 def boxes(image: Image, share_low: float, share_high: float) -> Mask:

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from common.batch import IGNORE
+from common.losses import likeness
 from common.methods import CCVC
-from common.methods.ccvc import discrepancy
 from tests.common.methods.peers import step
 from tests.common.methods.watch import cross_entropy, values
 
 
-def naive_discrepancy(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float:
+def naive_likeness(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float:
     found = []
     for sample, *at in np.argwhere(where):
         a, b = first[(sample, slice(None), *at)], second[(sample, slice(None), *at)]
@@ -26,14 +26,14 @@ def test_discrepancy_is_one_plus_the_cosine(sides: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((2, 3, 6, *sides)).astype(np.float32)
     where = rng.random((3, *sides)) < 0.5
-    found = discrepancy(*map(torch.from_numpy, (first, second, where)))
-    assert float(found) == pytest.approx(naive_discrepancy(first, second, where), rel=1e-4)
+    found = likeness(*map(torch.from_numpy, (first, second, where)))
+    assert float(found) == pytest.approx(naive_likeness(first, second, where), rel=1e-4)
 
 
-def test_discrepancy_is_0_for_opposed_and_2_for_equal_features() -> None:
+def test_it_is_0_for_opposed_and_2_for_equal_features() -> None:
     features, where = torch.randn(2, 4, 3, 3), torch.ones(2, 3, 3, dtype=torch.bool)
-    assert float(discrepancy(features, -features, where)) == pytest.approx(0, abs=1e-5)
-    assert float(discrepancy(features, 5 * features, where)) == pytest.approx(2, abs=1e-5)
+    assert float(likeness(features, -features, where)) == pytest.approx(0, abs=1e-5)
+    assert float(likeness(features, 5 * features, where)) == pytest.approx(2, abs=1e-5)
 
 
 def test_coarse_features_count_by_the_share_of_pixels_under_them() -> None:
@@ -42,14 +42,14 @@ def test_coarse_features_count_by_the_share_of_pixels_under_them() -> None:
     where[0, :2, :2], where[0, 2, 2] = True, True  # one coarse pixel whole, one by a quarter
     cosine = torch.cosine_similarity(first, second, dim=1)[0]
     expected = 1 + (cosine[0, 0] + 0.25 * cosine[1, 1]) / 1.25
-    assert float(discrepancy(first, second, where)) == pytest.approx(float(expected), rel=1e-4)
+    assert float(likeness(first, second, where)) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_ignored_pixels_of_features_have_no_gradient() -> None:
     first = torch.randn(1, 4, 3, 3, requires_grad=True)
     where = torch.zeros(1, 3, 3, dtype=torch.bool)
     where[0, 0] = True
-    discrepancy(first, torch.randn(1, 4, 3, 3), where).backward()
+    likeness(first, torch.randn(1, 4, 3, 3), where).backward()
     assert (first.grad[0, :, 1:] == 0).all()
     assert (first.grad[0, :, 0] != 0).any()
 
@@ -59,7 +59,7 @@ def test_each_direction_holds_the_other_peer_still() -> None:
     first.retain_grad()
     second.retain_grad()
     where = torch.ones(2, 3, 3, dtype=torch.bool)
-    discrepancy(first, second, where).backward()
+    likeness(first, second, where).backward()
     alone = second.detach().requires_grad_()
     cosine = torch.cosine_similarity(first.detach(), alone, dim=1).mean()
     (by_hand,) = torch.autograd.grad(cosine / 2, alone)
@@ -91,8 +91,8 @@ def test_the_terms_are_means_of_both_peers_and_both_kinds_of_images() -> None:
         first, second = (peer.decoder(peer.encoder(images)) for peer in bodies)
     count = len(seen.batch.labeled.image)
     known = (seen.batch.labeled.target != IGNORE).numpy()
-    on_labeled = naive_discrepancy(first[:count].numpy(), second[:count].numpy(), known)
-    on_strong = naive_discrepancy(first[count:].numpy(), second[count:].numpy(), seen.valid)
+    on_labeled = naive_likeness(first[:count].numpy(), second[:count].numpy(), known)
+    on_strong = naive_likeness(first[count:].numpy(), second[count:].numpy(), seen.valid)
     found = values(outcome)
     assert found["supervised_discrepancy"] == pytest.approx(4.0 * on_labeled / 2, rel=1e-3)
     assert found["unlabeled_discrepancy"] == pytest.approx(4.0 * on_strong / 2, rel=1e-3)
