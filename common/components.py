@@ -22,7 +22,7 @@ def largest_components(target: Labels) -> Labels:
     What is cut off becomes class 0, which keeps all its pieces; so does IGNORE. Of pieces equally
     large the one with the first pixel stays. Pixels that touch at a corner are connected.
 
-    [1] Bai et al., BCP, CVPR 2023, arXiv:2305.00673, Sec. 3.2.
+    [1] Bai et al., BCP, CVPR 2023, arXiv:2305.00673.
     """
     if target.device.type == "cpu":  # many times as fast there, where nothing has to wait
         cleaned = [_largest_on_host(image) for image in target.numpy()]
@@ -50,7 +50,7 @@ def pieces(target: Labels) -> Labels:
     number of pixels bounds the rounds: blobs need a third of them, a snake through all of the
     image two fewer. Were they ever too few, a piece would count as several.
 
-    [1] Zhang et al., FastSV, 2020, arXiv:1910.05971, Algorithm 2.
+    [1] Zhang et al., FastSV, 2020, arXiv:1910.05971.
     """
     shape, pixels = target.shape, target[0].numel()
     first = torch.arange(pixels, device=target.device).expand(shape[0], -1)

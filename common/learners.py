@@ -90,8 +90,8 @@ class TeachersStudent(Networks):
             and go on anywhere, and several processes agree.
         teachers: How many.
 
-    [1] Liu et al., PS-MT, CVPR 2022, arXiv:2111.12903, Sec. 3.2.
-    [2] Zhao et al., AD-MT, ECCV 2024, arXiv:2311.17325, Sec. 3.2.
+    [1] Liu et al., PS-MT, CVPR 2022, arXiv:2111.12903.
+    [2] Zhao et al., AD-MT, ECCV 2024, arXiv:2311.17325.
     """
 
     turn: Tensor

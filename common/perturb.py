@@ -99,7 +99,7 @@ def virtual_adversarial(
     Each map of each sample moves by that share of its own length, so that the strength depends
     neither on the size of an image nor on the width of a network; a map of which ``predict``
     reads nothing stays where it is. The direction is searched by ``rounds`` power iterations,
-    at the distance where it will be used: the 1e-6 of the authors' code is lost in rounding.
+    at the distance where it will be used: the 1e-6 of published code is lost in rounding.
 
     Args:
         features: Where to start. Gradients flow through them, not through the step.
@@ -108,7 +108,7 @@ def virtual_adversarial(
         share: Length of the step, as a share of that of the features.
         rounds: Forward and backward passes of ``predict``, beside one forward pass.
 
-    [1] Miyato et al., Virtual adversarial training, 2018, arXiv:1704.03976, Eqs. 5-8.
+    [1] Miyato et al., Virtual adversarial training, 2018, arXiv:1704.03976.
     """
     start = tuple(each.detach() for each in features)
     with torch.no_grad():

@@ -36,7 +36,7 @@ class ADMT(Method):
     teacher whose turn it is does not use statistics of the batch; two turns in a row share
     ``longest_turn_steps + 1`` steps; entropy in nats, not bits; the student was shipped there.
 
-    [1] Zhao et al., AD-MT, ECCV 2024, arXiv:2311.17325, Secs. 3.2-3.3.
+    [1] Zhao et al., AD-MT, ECCV 2024, arXiv:2311.17325, and its code.
     """
 
     card: ClassVar[Card] = Card(

@@ -37,7 +37,7 @@ class BCP(Method):
     network that was best on the test cases, and it is shipped, not the student; each pair has its
     own box. ``component: none`` is for classes that come in many pieces, as on maps.
 
-    [1] Bai et al., BCP, CVPR 2023, arXiv:2305.00673, Eqs. 1-7.
+    [1] Bai et al., BCP, CVPR 2023, arXiv:2305.00673, and its code.
     [2] Wang et al., RanPaste, IEEE TGRS 60, 2022.
     """
 

@@ -37,7 +37,7 @@ class PSMT(Method):
     of logits; features move by a share of their length, not by 2; labeled images stay in the weak
     view; no class is taken from one teacher alone.
 
-    [1] Liu et al., PS-MT, CVPR 2022, arXiv:2111.12903, Eqs. 1-6.
+    [1] Liu et al., PS-MT, CVPR 2022, arXiv:2111.12903, and its code.
     """
 
     card: ClassVar[Card] = Card(
