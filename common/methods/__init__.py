@@ -9,6 +9,7 @@ from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.methods.bcp import BCP
 from common.methods.cct import CCT
 from common.methods.ccvc import CCVC
+from common.methods.corr_match import CorrMatch
 from common.methods.cpcl import CPCL
 from common.methods.cross_pseudo import CrossPseudo
 from common.methods.dhc import DHC
@@ -34,12 +35,13 @@ AnyMethod = Annotated[
     | BCP
     | CCT
     | CCVC
+    | CorrMatch
     | CPCL
     | CrossPseudo
-    | DHC
-    | DTC
     | DebiasedSelfTraining
     | DecoupledWeighted
+    | DHC
+    | DTC
     | ELN
     | FixMatch
     | MCNet
@@ -49,10 +51,10 @@ AnyMethod = Annotated[
     | Supervised
     | U2PL
     | UCC
-    | URPC
     | UncertaintyAwareMeanTeacher
     | UniMatch
-    | UniMatchV2,
+    | UniMatchV2
+    | URPC,
     Field(discriminator="name"),
 ]
 """What ``method:`` may say in a YAML file."""
@@ -72,6 +74,7 @@ __all__ = [
     "URPC",
     "AnyMethod",
     "Card",
+    "CorrMatch",
     "CrossPseudo",
     "DebiasedSelfTraining",
     "DecoupledWeighted",

@@ -30,7 +30,7 @@ class U2PL(Method):
     Divisor: the kept pixels, times valid / kept; of the contrast: anchors, and classes present.
     Detached: pseudo-labels, class means and negatives, all of the teacher.
     Departures from the authors' code: ranks are shares of the classes (3 and 20 of 21 there);
-    the filter judges the weak view; the strong view is the domain's, mixed in every step; the
+    the filter judges the weak view; the strong view is the domain's, each mixed by chance; the
     teacher follows from the first step, statistics too; every fourth pixel along an axis is
     contrasted, and a class remembers fewer; an absent class does not shift the others. Anchors
     in labeled images make a term of their own.
@@ -52,7 +52,7 @@ class U2PL(Method):
     unlabeled_loss: AnyLoss = CrossEntropy()
     unlabeled_weight: Weight = Jump(end=1.0, until=1 / 80)  # lambda_u over its base
     contrast_weight: Weight = Jump(end=1.0, until=1 / 80)  # lambda_c; one epoch of 80 before
-    mix: AnyMix = CutMix()
+    mix: AnyMix = CutMix(chance=0.5)
     decay: Fraction = 0.99  # alpha
     rank_low: Fraction = 3 / 21  # r_l over K
     rank_high: Fraction = 20 / 21  # r_h over K
