@@ -181,8 +181,7 @@ def fit(
         if stopping or over or told or done % settings.save_every == 0:
             values = _finite(meter.flush(), learner, step=done)
             _tell(journal, company, clock, done, values)
-        if _recalibrated(learner, company, done):
-            model.train()
+        _recalibrate(learner, company, done)
         if over or (settings.validate_every and done % settings.validate_every == 0):
             if fabric.broadcast(_validated(learner, company, journal, state)):
                 checkpoints.save(fabric, best, state)
@@ -267,14 +266,14 @@ def _tell(
     company.watch(clock.news(step, values))
 
 
-def _recalibrated(learner: Learner, company: Company, done: int) -> bool:
-    """Whether a filter that is set by held-out cases was set anew."""
+def _recalibrate(learner: Learner, company: Company, done: int) -> None:
+    """Set a filter anew that is set by held-out cases, where it is time."""
     keep = learner.keep
     if not isinstance(keep, Calibrated) or company.calibrate is None or done % keep.filter.every:
-        return False
+        return
     learner.eval()
     keep.calibrate(company.calibrate(learner.nets.predictor))
-    return True
+    learner.train()
 
 
 def _validated(

@@ -29,7 +29,7 @@ class CPCL(Method):
     Divisor: all valid pixels, in agreement or not.
     Detached: the pseudo-labels and their trust.
     Departures from the authors' code: it ships the conservative peer; it counts conflicts after
-    mixing, here before; its learners see no strong view beyond CutMix.
+    mixing, here before; its peers learn from the weak view, cut and mixed, here from a strong one.
 
     [1] Fan et al., CPCL, IEEE TIP 2023, arXiv:2211.16701, Sec. III.
     """

@@ -42,7 +42,7 @@ class UniMatch(Method):
         family="teacher and student",
         networks="1; 1",
         forwards="2",
-        needs="a network in parts",
+        needs="features",
     )
 
     name: Literal["unimatch"] = "unimatch"

@@ -43,7 +43,7 @@ class UniMatchV2(Method):
         family="teacher and student",
         networks="2; 1",
         forwards="1 + 1 without gradient",
-        needs="a network in parts",
+        needs="features",
     )
 
     name: Literal["unimatch_v2"] = "unimatch_v2"
