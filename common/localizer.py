@@ -30,7 +30,7 @@ class Localizer(nn.Module):
         network: Whose predictions it will see.
         width: Channels of its finest level.
 
-    [1] Kwon and Kwak, ELN, CVPR 2022, arXiv:2204.02078, Sec. 3.1.
+    [1] Kwon and Kwak, ELN, CVPR 2022, arXiv:2204.02078.
     """
 
     def __init__(self, network: Parted, width: int) -> None:

@@ -33,11 +33,11 @@ class ELN(Method):
     that further decoders start from. Batch norm: labeled, weak and strong share statistics;
     further decoders see labeled ones; the localizer has none.
     Departures from the authors' code: no contrast of pixels; their localizer is a ResNet-34 and
-    sees logits, ours probabilities as in [1]; pixels without annotation have no say, there they
+    sees logits, ours probabilities; pixels without annotation have no say, there they
     count as wrong; the teacher follows from the first step, is never copied back, and is shipped.
     An untrained decoder has a loss of about ln K: fewer classes than 21 need a lower ``worse_by``.
 
-    [1] Kwon and Kwak, ELN, CVPR 2022, arXiv:2204.02078, Sec. 3; code: kinux98/SSL_ELN.
+    [1] Kwon and Kwak, ELN, CVPR 2022, arXiv:2204.02078, and the authors' code, kinux98/SSL_ELN.
     """
 
     card: ClassVar[Card] = Card(
