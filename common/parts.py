@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
@@ -20,6 +21,7 @@ Interpolation: TypeAlias = Literal["linear", "nearest"]
 
 TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+ASKED = inspect.signature(F.interpolate)
 
 
 class Parted(nn.Module):
@@ -176,7 +178,9 @@ class _Interpolating(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         if func is F.interpolate:
-            return _interpolated(self.kind, *args, **(kwargs or {}))
+            asked = ASKED.bind(*args, **(kwargs or {})).arguments
+            larger = {name: asked.get(name) for name in ("size", "scale_factor")}
+            return _interpolated(self.kind, asked["input"], **larger)
         return func(*args, **(kwargs or {}))
 
 
@@ -185,7 +189,6 @@ def _interpolated(
     maps: Tensor,
     size: Sequence[int] | int | None = None,
     scale_factor: Sequence[float] | float | None = None,
-    **replaced: object,
 ) -> Tensor:
     linear = {3: "linear", 4: "bilinear", 5: "trilinear"}[maps.ndim]
     mode = linear if kind == "linear" else "nearest"
