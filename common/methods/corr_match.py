@@ -42,7 +42,7 @@ class CorrMatch(Method):
         family="teacher and student",
         networks="1; 1",
         forwards="2",
-        needs="a network in parts",
+        needs="features",
     )
 
     name: Literal["corr_match"] = "corr_match"

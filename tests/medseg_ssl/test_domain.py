@@ -19,6 +19,7 @@ from medseg_ssl.settings import MedsegRun
 from medseg_ssl.synthetic import CLASSES as ORGANS
 from medseg_ssl.synthetic import make_volumes
 from tests.medseg_ssl.volumes import CLASSES, image_and_label, oblique, plain, save
+from tests.toy import briefly
 
 ROOT = Path(__file__).parents[2]
 
@@ -285,14 +286,38 @@ def test_a_run_on_the_hippocampus_goes_from_a_draft_to_a_prediction(tmp_path, da
     assert nib.load(written).shape == nib.load(image).shape
 
 
-@pytest.mark.parametrize(
+each_config = pytest.mark.parametrize(
     "path", sorted((ROOT / "configs" / "medseg").glob("*.yaml")), ids=lambda path: path.stem
 )
-def test_every_config_checks_out_on_the_hippocampus(tmp_path, data, path, monkeypatch):
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Headers and volumes are read once for all configs: they lie on the same data."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@each_config
+def test_every_config_checks_out_on_the_hippocampus(cache, data, path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    overrides = [f"domain.data={data / 'hippocampus'}", f"domain.cache={tmp_path}"]
+    overrides = [f"domain.data={data / 'hippocampus'}", f"domain.cache={cache}"]
     run = verbs.load(path, medseg, overrides)
     assert path.read_text(encoding="utf-8").startswith("# ")
     assert medseg.check(run).problems == []
     splits = medseg.resolve(run).domain.splits
     assert [len(names_of(splits, s)) for s in ("labeled", "unlabeled", "test")] == [4, 172, 44]
+
+
+@each_config
+def test_every_config_takes_two_steps(cache, data, path, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    overrides = [
+        f"domain.data={data / 'hippocampus'}",
+        f"domain.cache={cache}",
+        "domain.splits.unlabeled=[hippocampus_003, hippocampus_004]",
+        "domain.splits.test=[]",
+        "fit.steps=2",
+        "fit.accelerator=cpu",
+    ]
+    run = verbs.load(path, medseg, overrides)
+    assert verbs.train(briefly(run), medseg, tmp_path / "run").finished
