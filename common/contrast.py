@@ -67,6 +67,30 @@ class Contrast(Settings):
         unlabeled = seen.unlabeled[drawn]
         return (missed * ~unlabeled).sum() / count, (missed * unlabeled).sum() / count
 
+    @torch.no_grad()
+    def similar_others(self, keys: Tensor, members: Tensor) -> Others:
+        """Members of other classes, the more often the more alike the classes are [1].
+
+        A class is drawn by the softmax, over the classes present but the anchor's own, of the
+        cosine of both means by ``temperature``; of its members, each is as likely.
+
+        Args:
+            keys: Descriptions ``(N, F)``.
+            members: ``(K, N)``, which of them stand for which class.
+
+        [1] Liu et al., ReCo, ICLR 2022, arXiv:2104.04465.
+        """
+        itself = torch.eye(len(members), dtype=torch.bool, device=members.device)
+        other = members.any(dim=1) & ~itself
+        means = F.normalize(class_means(keys, members), dim=1)
+        with full_precision(keys.device):
+            alike = (means @ means.T / self.temperature).masked_fill(~other, -torch.inf)
+            shares = torch.where(other, alike.softmax(dim=1), 0)  # a lonely class has none
+            each = members / members.sum(dim=1, keepdim=True).clamp_min(1)
+            chosen = draw(shares @ each, self.anchors * self.negatives)
+        shape = len(members), self.anchors, self.negatives
+        return Others(keys.detach()[None], chosen.view(shape), other.any(dim=1))
+
 
 class Lattice(NamedTuple):
     """Every ``stride``-th pixel of an image along each axis: their neighbors say the same."""

@@ -22,6 +22,7 @@ from common.methods.mc_net import MCNet
 from common.methods.mean_teacher import MeanTeacher
 from common.methods.mutual_learning import MutualLearning
 from common.methods.ps_mt import PSMT
+from common.methods.reco import ReCo
 from common.methods.supervised import Supervised
 from common.methods.u2pl import U2PL
 from common.methods.ua_mt import UncertaintyAwareMeanTeacher
@@ -48,6 +49,7 @@ AnyMethod = Annotated[
     | MeanTeacher
     | MutualLearning
     | PSMT
+    | ReCo
     | Supervised
     | U2PL
     | UCC
@@ -86,6 +88,7 @@ __all__ = [
     "MutualLearning",
     "NewNetwork",
     "Outcome",
+    "ReCo",
     "Supervised",
     "UncertaintyAwareMeanTeacher",
     "UniMatch",

@@ -15,6 +15,7 @@ from common.batch import Batch
 from common.domain import Task
 from common.evaluate import validation
 from common.filters import All
+from common.filters.base import Filter
 from common.fit import Company, FitSettings, Learner, fit
 from common.methods import AnyMethod, Method, Outcome
 from common.mixing import ClassMix, CutMix
@@ -77,8 +78,9 @@ def test_no_gradient_reaches_the_pseudo_label(domain: ToyDomain, method: Method)
 
 
 def learning_from_all(method: Method) -> Method:
-    """``method`` with a filter that keeps every pixel, so that each of its parts has a say."""
-    return method.model_copy(update={"filter": All()})
+    """``method`` with filters that keep every pixel, so that each of its parts has a say."""
+    filters = [name for name, value in method if isinstance(value, Filter)]
+    return method.model_copy(update=dict.fromkeys(filters, All()))
 
 
 def test_every_loss_term_teaches(domain: ToyDomain, method: Method) -> None:
