@@ -112,6 +112,10 @@ class Lattice(NamedTuple):
             return self.rows(maps.unsqueeze(1)).squeeze(1)
         return self.of(maps).movedim(1, -1).flatten(0, -2)
 
+    def labels(self, labels: Tensor) -> Tensor:
+        """The same of labels, or of their trust, ``(B, *S)``: ``(B, *T)``."""
+        return self.of(labels.unsqueeze(1)).squeeze(1)
+
 
 def lattice(image: Image, stride: int) -> Lattice:
     """A lattice over ``image`` with a random first pixel, so that in time each has its turn."""

@@ -21,6 +21,7 @@ from common.methods.fixmatch import FixMatch
 from common.methods.mc_net import MCNet
 from common.methods.mean_teacher import MeanTeacher
 from common.methods.mutual_learning import MutualLearning
+from common.methods.prototypes import PrototypeConsistency
 from common.methods.ps_mt import PSMT
 from common.methods.reco import ReCo
 from common.methods.supervised import Supervised
@@ -48,6 +49,7 @@ AnyMethod = Annotated[
     | MCNet
     | MeanTeacher
     | MutualLearning
+    | PrototypeConsistency
     | PSMT
     | ReCo
     | Supervised
@@ -88,6 +90,7 @@ __all__ = [
     "MutualLearning",
     "NewNetwork",
     "Outcome",
+    "PrototypeConsistency",
     "ReCo",
     "Supervised",
     "UncertaintyAwareMeanTeacher",
