@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,10 @@ from medseg_ssl.preprocess import (
 
 VERSION = 1
 """Counts up when the same settings would make other arrays, so that no old cache is read."""
+
+
+_LOADING = threading.Lock()
+"""Python 3.11 may fail to parse, as NumPy does to read a header, in several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ class Store:
         if not path.exists():
             for each, array in make().items():
                 write_whole(self.folder / f"{name}.{each}.npy", array)
-        return np.asanyarray(np.load(path, mmap_mode="r"))
+        with _LOADING:
+            return np.asanyarray(np.load(path, mmap_mode="r"))
 
 
 def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:

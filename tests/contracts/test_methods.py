@@ -22,17 +22,27 @@ from common.mixing import ClassMix, CutMix
 from tests.toy import Net, ToyDomain, ToySettings
 
 METHODS = typing.get_args(typing.get_args(AnyMethod)[0])
-MIXED = [m(mix=mix()) for m in METHODS if "mix" in m.model_fields for mix in (CutMix, ClassMix)]
+PLAIN = [m() for m in METHODS]
+MIXED = [
+    mixed
+    for kind in METHODS
+    if "mix" in kind.model_fields
+    for mix in (CutMix, ClassMix)
+    if (mixed := kind(mix=mix())) not in PLAIN
+]
 
 
-@pytest.fixture(params=[2, 3], ids=["tiles", "volumes"])
+def discs(dims: int, norm: str) -> ToyDomain:
+    return ToyDomain(ToySettings(dims=dims, side={2: 16, 3: 12}[dims], norm=norm))
+
+
+@pytest.fixture(params=[(2, "batch"), (3, "instance")], ids=["tiles", "volumes"])
 def domain(request: pytest.FixtureRequest) -> ToyDomain:
-    return ToyDomain(ToySettings(dims=request.param, side=16 if request.param == 2 else 12))
+    return discs(*request.param)
 
 
 @pytest.fixture(
-    params=[*(m() for m in METHODS), *MIXED],
-    ids=lambda m: m.name + (f"+{m.mix.name}" if m in MIXED else ""),
+    params=[*PLAIN, *MIXED], ids=lambda m: m.name + (f"+{m.mix.name}" if m in MIXED else "")
 )
 def method(request: pytest.FixtureRequest) -> Method:
     return request.param
@@ -63,8 +73,19 @@ def train(method: Method, domain: ToyDomain, folder: Path, settings: FitSettings
     return learner
 
 
-def test_it_learns_discs(domain: ToyDomain, method: Method, tmp_path: Path) -> None:
-    learner = train(method, domain, tmp_path, FitSettings(steps=80, learning_rate=0.02))
+@pytest.mark.parametrize(
+    ("dims", "norm"),
+    [
+        (2, "batch"),
+        (3, "instance"),
+        pytest.param(2, "group", marks=pytest.mark.slow),
+        pytest.param(3, "batch", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("plain", PLAIN, ids=lambda m: m.name)
+def test_it_learns_discs(dims: int, norm: str, plain: Method, tmp_path: Path) -> None:
+    domain = discs(dims, norm)
+    learner = train(plain, domain, tmp_path, FitSettings(steps=80, learning_rate=0.02))
     learner.eval()
     assert validation(domain)(learner.nets.predictor).score > 0.7
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import functools
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from common.batch import IGNORE
 from common.errors import DataError
 from medseg_ssl.cases import Geometry, VolumeCase, read_geometry
+from medseg_ssl.layouts import read_catalog
 from medseg_ssl.preprocess import (
     Recipe,
     Volume,
@@ -22,7 +25,7 @@ from medseg_ssl.preprocess import (
     restore,
 )
 from medseg_ssl.store import Store
-from tests.medseg_ssl.volumes import image_and_label, oblique, save
+from tests.medseg_ssl.volumes import image_and_label, oblique, plain, save
 
 ORIENTATIONS = ["RAS", "LPS", "PSR", "LAS", "SPL", "AIR"]
 
@@ -269,3 +272,20 @@ def test_a_full_disk_is_told_with_its_remedy(tmp_path, monkeypatch):
         "space, or set domain.cache to another folder."
     )
     assert [*(tmp_path / "cache").iterdir()] == []
+
+
+def test_headers_of_arrays_are_parsed_by_one_thread_at_a_time(tmp_path, monkeypatch):
+    store = Store(tmp_path / "cache", Recipe(spacing_mm=(1, 1, 1)))
+    cases = read_catalog(plain(tmp_path / "data")).cases
+    load, inside, most = np.load, [], []
+
+    def watched(path, mmap_mode=None):
+        inside.append(path)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return load(path, mmap_mode=mmap_mode)
+
+    monkeypatch.setattr(np, "load", watched)
+    store.prepare(functools.partial(store.volume, case.images) for case in cases)
+    assert most == [1] * 2 * len(cases)
