@@ -37,7 +37,7 @@ class UniMatch(Method):
     """
 
     card: ClassVar[Card] = Card(
-        paper="UniMatch",
+        paper="UniMatch; CAFS with filter class_calibrated",
         year=2023,
         family="teacher and student",
         networks="1; 1",
