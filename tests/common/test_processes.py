@@ -5,12 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import typing
 from pathlib import Path
 
 import pytest
 import torch
 
 from common.journal import read_log
+from common.methods import AnyMethod
+
+METHODS = typing.get_args(AnyMethod)[0]
 
 SCRIPT = """
     import sys
@@ -63,3 +67,50 @@ def test_two_processes_agree_on_weights_on_the_best_and_on_when_to_stop(tmp_path
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["step"] == 6
     steps = [step for step, name, _ in read_log(tmp_path / "log.csv") if name == "loss/total"]
     assert steps == [2, 4, 6, 8]
+
+
+EVERY_METHOD = """
+    import sys
+    import typing
+    from pathlib import Path
+
+    import torch
+
+    torch.set_num_threads(1)
+    sys.path.insert(0, {root!r})
+    from common.fit import FitSettings, Learner, fit, launch
+    from common.methods import AnyMethod
+    from tests.toy import ToyDomain, ToySettings
+
+    settings = FitSettings(steps=3, devices=2, accelerator="cpu", log_every=1)
+    fabric = launch(settings)
+    domain = ToyDomain(ToySettings(side=8))
+    ended = {{}}
+    for kind in typing.get_args(typing.get_args(AnyMethod)[0]):
+        torch.manual_seed(0)
+        learner = Learner(kind(), domain)
+        folder = Path(sys.argv[1]) / learner.method.name
+        folder.mkdir(exist_ok=True)
+        fit(
+            learner,
+            lambda first: domain.batches(seed=fabric.global_rank, first_step=first),
+            settings,
+            fabric,
+            seed=0,
+            folder=folder,
+        )
+        ended[learner.method.name] = [*learner.parameters()]
+    torch.save(ended, Path(sys.argv[1]) / f"ended{{fabric.global_rank}}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_every_method_ends_with_the_same_weights_in_both_of_two_processes(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(EVERY_METHOD.format(root=str(Path(__file__).parents[2]))))
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=900)
+    first, second = (torch.load(tmp_path / f"ended{rank}.pt", weights_only=True) for rank in (0, 1))
+    names = {kind.model_fields["name"].default for kind in typing.get_args(METHODS)}
+    assert first.keys() == second.keys() == names
+    for name, weights in first.items():
+        assert all(torch.equal(a, b) for a, b in zip(weights, second[name], strict=True)), name
