@@ -121,7 +121,7 @@ def test_a_method_of_ones_own_is_as_short_as_the_page_says(home: Path) -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_method_of_ones_own_keeps_the_promises_of_all_methods(home: Path, dims: int) -> None:
     domain, method = ToyDomain(ToySettings(dims=dims, side=12)), module("sharpened").Sharpened()
-    contract.test_it_learns_discs(domain, method, home)
+    contract.test_it_learns_discs(dims, "batch", method, home)
     for promise in (
         contract.test_no_gradient_reaches_the_pseudo_label,
         contract.test_every_loss_term_teaches,

@@ -13,7 +13,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 from torch.nn.functional import one_hot
@@ -139,6 +139,7 @@ def test_a_crs_in_feet_and_a_turned_grid_have_their_true_areas():
 @settings(deadline=None, max_examples=25)
 @given(st.floats(-85, 85), st.floats(1e-5, 0.2), st.integers(1, 40))
 def test_geodesic_rows_add_up_to_the_area_of_the_whole_column(top, size, height):
+    assume(top - size * height >= -90)  # no row lies beyond the pole
     where = grid("EPSG:4326", Affine(size, 0, 10, 0, -size, top), height, 1)
     corners = [(0, row) for row in range(height + 1)] + [(1, row) for row in range(height, -1, -1)]
     xs, ys = zip(*((10 + size * x, top - size * y) for x, y in corners), strict=True)
