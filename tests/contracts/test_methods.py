@@ -33,7 +33,7 @@ MIXED = [
 
 
 def discs(dims: int, norm: str) -> ToyDomain:
-    return ToyDomain(ToySettings(dims=dims, side={2: 16, 3: 12}[dims], norm=norm))
+    return ToyDomain(ToySettings(dims=dims, side={2: 16, 3: 8}[dims], norm=norm))
 
 
 @pytest.fixture(params=[(2, "batch"), (3, "instance")], ids=["tiles", "volumes"])
