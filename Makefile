@@ -10,10 +10,10 @@ demo: $(READY)  ## train and evaluate both adapters on data made here
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh demo
 
 test: $(READY)  ## the default test lane
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2
 
 slow: $(READY)  ## the tests that take longer
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
 
 docs: $(READY)  ## the pages that are made from the code
 	$(BIN)/python docs/methods.py

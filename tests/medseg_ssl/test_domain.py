@@ -286,9 +286,7 @@ def test_a_run_on_the_hippocampus_goes_from_a_draft_to_a_prediction(tmp_path, da
     assert nib.load(written).shape == nib.load(image).shape
 
 
-each_config = pytest.mark.parametrize(
-    "path", sorted((ROOT / "configs" / "medseg").glob("*.yaml")), ids=lambda path: path.stem
-)
+CONFIGS = sorted((ROOT / "configs" / "medseg").glob("*.yaml"))
 
 
 @pytest.fixture(scope="session")
@@ -297,7 +295,7 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@each_config
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_checks_out_on_the_hippocampus(cache, data, path, monkeypatch):
     monkeypatch.chdir(ROOT)
     overrides = [f"domain.data={data / 'hippocampus'}", f"domain.cache={cache}"]
@@ -308,7 +306,14 @@ def test_every_config_checks_out_on_the_hippocampus(cache, data, path, monkeypat
     assert [len(names_of(splits, s)) for s in ("labeled", "unlabeled", "test")] == [4, 172, 44]
 
 
-@each_config
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow) if path.stem == "ctct" else path
+        for path in CONFIGS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_every_config_takes_two_steps(cache, data, path, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     overrides = [
