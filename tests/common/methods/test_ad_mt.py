@@ -29,14 +29,8 @@ from tests.common.methods.watch import (
     watched,
 )
 from tests.common.test_learners import changed
-from tests.toy import ToySettings
 
 LABELED, UNLABELED, SURE = 2, 4, 0.4
-
-
-@pytest.fixture(params=[2, 3], ids=["tiles", "volumes"])
-def domain(request: pytest.FixtureRequest) -> Seven:
-    return Seven(ToySettings(dims=request.param, side=8))
 
 
 def begun(domain: Seven, *, turn: int = 0, **changes: object) -> tuple[Learner, Batch]:

@@ -18,14 +18,8 @@ from common.losses import CrossEntropy
 from common.methods import BCP, Outcome
 from common.methods import bcp as module
 from tests.common.methods.watch import CLASSES, Seven, awkward, softmax, values, watched
-from tests.toy import ToySettings
 
 LABELED, UNLABELED = 2, 4
-
-
-@pytest.fixture(params=[2, 3], ids=["tiles", "volumes"])
-def domain(request: pytest.FixtureRequest) -> Seven:
-    return Seven(ToySettings(dims=request.param, side=8))
 
 
 def begun(domain: Seven, **settings: object) -> tuple[Learner, Batch]:

@@ -22,14 +22,8 @@ from tests.common.methods.watch import (
     values,
     watched,
 )
-from tests.toy import ToySettings
 
 LABELED = 2
-
-
-@pytest.fixture(params=[2, 3], ids=["tiles", "volumes"])
-def domain(request: pytest.FixtureRequest) -> Seven:
-    return Seven(ToySettings(dims=request.param, side=8))
 
 
 def begun(domain: Seven, method: Method) -> tuple[Learner, Batch]:

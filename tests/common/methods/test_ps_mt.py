@@ -31,11 +31,6 @@ from tests.toy import ToySettings
 LABELED, UNLABELED, SURE = 2, 4, 0.3
 
 
-@pytest.fixture(params=[2, 3], ids=["tiles", "volumes"])
-def domain(request: pytest.FixtureRequest) -> Seven:
-    return Seven(ToySettings(dims=request.param, side=8))
-
-
 def begun(domain: Seven, **changes: object) -> tuple[Learner, Batch]:
     """Two teachers that know different things."""
     torch.manual_seed(0)

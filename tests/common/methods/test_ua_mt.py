@@ -33,11 +33,6 @@ from tests.toy import Net, ToyDomain, ToySettings
 LABELED, LOOKS = 2, 8
 
 
-@pytest.fixture(params=[2, 3], ids=["tiles", "volumes"])
-def domain(request: pytest.FixtureRequest) -> Seven:
-    return Seven(ToySettings(dims=request.param, side=8))
-
-
 class Dropping(Seven):
     """With dropout between decoder and head."""
 

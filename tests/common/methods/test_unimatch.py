@@ -26,14 +26,8 @@ from tests.common.methods.watch import (
     values,
     watched,
 )
-from tests.toy import ToySettings
 
 LABELED, UNLABELED = 2, 4
-
-
-@pytest.fixture(params=[2, 3], ids=["tiles", "volumes"])
-def domain(request: pytest.FixtureRequest) -> Seven:
-    return Seven(ToySettings(dims=request.param, side=8))
 
 
 def begun(domain: Seven, **settings: object) -> tuple[Learner, Batch]:
