@@ -113,20 +113,6 @@ def trained(folder: Path, adapter: Adapter) -> tuple[Domain, nn.Module]:
     return domain, learner.nets.predictor
 
 
-def _restored(folder: Path, adapter: Adapter) -> tuple[Domain, Learner]:
-    checkpoint = folder / "best.ckpt"
-    if not checkpoint.exists():
-        raise RunError(
-            f"'{folder}' holds no best.ckpt: its training has not finished. "
-            f"Run {adapter.name} train first."
-        )
-    run = adapter.for_prediction(load(folder / "run.yaml", adapter))
-    domain = adapter.open(run)
-    learner = new_learner(run, domain)
-    learner.load_state_dict(checkpoints.weights(checkpoint))
-    return domain, learner.to(_fastest(run)).eval()
-
-
 def predict(
     folder: Path,
     adapter: Adapter,
@@ -196,6 +182,20 @@ def training_domain(run: Run, adapter: Adapter) -> Domain:
         lean = run.domain.model_copy(update={"batch": batch})
         run = run.model_copy(update={"domain": lean})
     return adapter.open(run)
+
+
+def _restored(folder: Path, adapter: Adapter) -> tuple[Domain, Learner]:
+    checkpoint = folder / "best.ckpt"
+    if not checkpoint.exists():
+        raise RunError(
+            f"'{folder}' holds no best.ckpt: its training has not finished. "
+            f"Run {adapter.name} train first."
+        )
+    run = adapter.for_prediction(load(folder / "run.yaml", adapter))
+    domain = adapter.open(run)
+    learner = new_learner(run, domain)
+    learner.load_state_dict(checkpoints.weights(checkpoint))
+    return domain, learner.to(_fastest(run)).eval()
 
 
 def _calibrated_by_folds(

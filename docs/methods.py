@@ -29,8 +29,8 @@ fixmatch` all of one: its sources, its divisor, what is detached, where it depar
 code, and each of its settings. In a YAML file a method is its name: `method: {name: fixmatch}`.
 
 Networks: how many are held; how many of them learn. Forwards: passes per step. A method that needs
-features, or a network in parts, works on every network that has a name here, and on your own where
-it [shows its parts](own_method.md#a-network-in-three-parts).
+features works on every network that has a name here, and on your own where it
+[shows its parts](own_method.md#a-network-in-three-parts).
 """
 
 CHOOSING = """\

@@ -22,7 +22,8 @@ class ClassCalibrated(Filter):
     at every ``every`` steps; without any, the labeled cases are cut into ``folds``, and before
     the training each fold is judged by a network that learned from the others.
 
-    [1] CAFS, class-adaptive semi-supervised semantic segmentation, 2023, Sec. 3.2.
+    [1] CAFS, 2023, after its released thresholds; the rule that sets them is ours, as the
+    authors released none.
     """
 
     name: Literal["class_calibrated"] = "class_calibrated"
