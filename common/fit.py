@@ -229,7 +229,7 @@ def _optimizer(learner: Learner, settings: FitSettings) -> torch.optim.Optimizer
     if settings.optimizer == "sgd":
         nesterov = settings.momentum > 0
         return torch.optim.SGD(learned, momentum=settings.momentum, nesterov=nesterov, **common)
-    return torch.optim.AdamW(learned, **common)
+    return torch.optim.AdamW(learned, fused=True, **common)
 
 
 def _set_rate(optimizer: Any, settings: FitSettings, progress: float) -> None:  # noqa: ANN401
