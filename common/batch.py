@@ -24,6 +24,7 @@ SomeLogits: TypeAlias = Float[Tensor, "_ K *S"]
 Labels: TypeAlias = Int[Tensor, "B *S"]
 Weights: TypeAlias = Float[Tensor, "B *S"]
 Mask: TypeAlias = Bool[Tensor, "B *S"]
+Possible: TypeAlias = Bool[Tensor, "B K *#S"]  # sides of 1 where all pixels of an image agree
 Scalar: TypeAlias = Float[Tensor, ""]
 Grid: TypeAlias = Int[Tensor, "*S"]  # one label map, without a batch axis
 ClassVolume: TypeAlias = Float[Tensor, "K *S"]  # one probability map, without a batch axis
@@ -49,6 +50,7 @@ class Unlabeled(NamedTuple):
 
     image: Image
     valid: Mask  # False in no-data and in padding
+    possible: Possible  # False where a weak label rules a class out
 
 
 class Batch(NamedTuple):
@@ -107,6 +109,17 @@ def check_batch(batch: Batch, num_channels: int, num_classes: int) -> None:
                 f"{name}.image holds NaN or infinite values: the domain must replace them and "
                 "mark the pixels as not valid."
             )
+    possible, valid = batch.unlabeled.possible, batch.unlabeled.valid
+    if possible.shape[:2] != (len(valid), num_classes):
+        raise ShapeError(
+            f"unlabeled.possible has shape {tuple(possible.shape)}: expected one flag for each of "
+            f"the {num_classes} classes of each of the {len(valid)} images."
+        )
+    if not bool((possible.any(dim=1) | ~valid).all()):
+        raise ShapeError(
+            "unlabeled.possible leaves a valid pixel without any class: the weak labels of its "
+            "image contradict each other."
+        )
     found = set(torch.unique(batch.labeled.target).tolist())
     strange = sorted(c for c in found if not 0 <= c < num_classes and c != IGNORE)
     if strange:

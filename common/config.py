@@ -20,6 +20,7 @@ from common.sampling import BatchSize
 from common.schedules import NUMBER
 from common.settings import Count, Settings
 from common.splits import Splits
+from common.weak_labels import WeakLabelFiles
 
 R = TypeVar("R", bound="Run")
 
@@ -32,6 +33,7 @@ class DomainSettings(Settings):
     splits: Splits
     batch: BatchSize = BatchSize()
     partners: tuple[Settings, ...] = ()  # an adapter says which networks these may be
+    weak_labels: WeakLabelFiles | None = None  # what is known of unlabeled cases
 
 
 class Run(Settings):
@@ -49,6 +51,15 @@ class Run(Settings):
                 f"domain.partners gives networks to peers, but method {self.method.name!r} has no "
                 "peers of different kinds. Remove domain.partners, or set method.name to "
                 "cross_pseudo."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_use_for_weak_labels(self) -> Self:
+        if self.domain.weak_labels and not self.method.makes_pseudo_labels:
+            raise ValueError(
+                f"domain.weak_labels narrows pseudo-labels, but method {self.method.name!r} makes "
+                "none. Remove domain.weak_labels, or set method.name to mean_teacher or fixmatch."
             )
         return self
 

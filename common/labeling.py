@@ -6,23 +6,40 @@ from collections.abc import Callable
 
 import torch
 
-from common.batch import IGNORE, Logits, Mask, Probs, Pseudo, SoftPseudo, Weights
+from common.batch import (
+    IGNORE,
+    Logits,
+    Mask,
+    Possible,
+    Probs,
+    Pseudo,
+    SoftPseudo,
+    Unlabeled,
+    Weights,
+)
 
 Keep = Callable[[Probs], Weights]
 """A live filter: class probabilities to trust. Outside of the image they are all 0."""
 
 
 @torch.no_grad()
-def soft_pseudo_label(logits: Logits, keep: Keep, valid: Mask) -> SoftPseudo:
-    """The class probabilities of each pixel, trusted as far as ``keep`` says.
+def soft_pseudo_label(logits: Logits, keep: Keep, weak: Unlabeled) -> SoftPseudo:
+    """The probabilities of the classes still possible, trusted as far as ``keep`` says.
+
+    Where a weak label leaves one class, that class is certain.
 
     Args:
         logits: Prediction. No gradient flows back through it.
         keep: Live filter, probabilities to weights.
-        valid: False where there is nothing to label.
+        weak: What was predicted: where there is something to label, and which classes can be.
     """
-    probs = logits.detach().float().softmax(dim=1)
-    return SoftPseudo(probs=probs, weight=trust(probs, keep, valid))
+    probs = among(logits.detach().float(), weak.possible).softmax(dim=1)
+    return SoftPseudo(probs=probs, weight=trust(probs, keep, weak.valid))
+
+
+def among(logits: Logits, possible: Possible) -> Logits:
+    """``logits`` with no chance for a class that is not possible."""
+    return logits.masked_fill(~possible, -torch.inf)
 
 
 def trust(probs: Probs, keep: Keep, valid: Mask) -> Weights:
@@ -31,15 +48,15 @@ def trust(probs: Probs, keep: Keep, valid: Mask) -> Weights:
 
 
 @torch.no_grad()
-def pseudo_label(logits: Logits, keep: Keep, valid: Mask) -> Pseudo:
-    """The most probable class of each pixel, trusted as far as ``keep`` says.
+def pseudo_label(logits: Logits, keep: Keep, weak: Unlabeled) -> Pseudo:
+    """The most probable of the classes still possible, trusted as far as ``keep`` says.
 
     Args:
         logits: Prediction. No gradient flows back through it.
         keep: Live filter, probabilities to weights.
-        valid: False where there is nothing to label; the target is IGNORE there.
+        weak: What was predicted. The target is IGNORE where there is nothing to label.
     """
-    return hard(soft_pseudo_label(logits, keep, valid), valid)
+    return hard(soft_pseudo_label(logits, keep, weak), weak.valid)
 
 
 def hard(soft: SoftPseudo, valid: Mask) -> Pseudo:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from common.batch import Labeled, Unlabeled
+from common.weak_labels import anything
 from medseg_ssl.augment import WeakView, place
 from medseg_ssl.cases import Corner, Sides, UnlabeledVolume, VolumeCase
 from medseg_ssl.store import Store
@@ -20,6 +21,7 @@ class Cutting:
 
     patch: Sides
     channels: int
+    num_classes: int
     weak: WeakView
     foreground_share: float  # of the labeled patches: centered on a voxel of some class
 
@@ -69,11 +71,13 @@ class UnlabeledPool:
         view = place(
             cutting.weak, start, cutting.patch, spacing_mm=self.store.recipe.spacing_mm, rng=rng
         )
-        return Unlabeled(image=view.image(image), valid=view.valid(image.shape[1:]))
+        possible = torch.from_numpy(anything(cutting.num_classes, dims=3))
+        return Unlabeled(view.image(image), view.valid(image.shape[1:]), possible)
 
     def nothing(self) -> Unlabeled:
         image, grid = empty(self.cutting)
-        return Unlabeled(image=image, valid=grid)
+        possible = torch.from_numpy(anything(self.cutting.num_classes, dims=3))
+        return Unlabeled(image, grid, possible.expand(0, -1, -1, -1, -1))
 
 
 def anywhere(shape: Sequence[int], patch: Sides, rng: np.random.Generator) -> Corner:

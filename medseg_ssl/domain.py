@@ -63,6 +63,7 @@ class Volumes:
         cutting = batches.Cutting(
             patch=self.settings.patch,
             channels=self.task.channels,
+            num_classes=len(self.task.classes),
             weak=self.settings.weak,
             foreground_share=self.settings.foreground_share,
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.batch import IGNORE, Labeled, Unlabeled
+from common.weak_labels import anything
 from rsseg_ssl import reader
 from rsseg_ssl.augment import Weak, resampled, turned
 from rsseg_ssl.cases import Scene, SceneCase, read_target
@@ -27,6 +28,7 @@ class Cutting(NamedTuple):
     tries: int  # windows drawn until one shows something
     weak: Weak
     statistics: Statistics
+    num_classes: int
 
 
 class Memory:
@@ -154,12 +156,14 @@ class UnlabeledPool:
             if valid.any():
                 break
         symmetry = int(rng.integers(self.windows.cutting.weak.symmetries))
-        return Unlabeled(*self.windows.finish(pixels, valid, valid, symmetry))
+        possible = torch.from_numpy(anything(self.windows.cutting.num_classes, dims=2))
+        return Unlabeled(*self.windows.finish(pixels, valid, valid, symmetry), possible)
 
     def nothing(self) -> Unlabeled:
         """No window."""
         image, valid = _nothing(self.windows.cutting)
-        return Unlabeled(image, valid.bool())
+        possible = torch.from_numpy(anything(self.windows.cutting.num_classes, dims=2))
+        return Unlabeled(image, valid.bool(), possible.expand(0, -1, -1, -1))
 
 
 def normalize(raw: Tensor, valid: Tensor, statistics: Statistics) -> Tensor:

@@ -159,7 +159,13 @@ class Scenes:
     @property
     def _cutting(self) -> Cutting:
         settings = self.settings
-        return Cutting(settings.tile, settings.tries, settings.weak, settings.measured)
+        return Cutting(
+            settings.tile,
+            settings.tries,
+            settings.weak,
+            settings.measured,
+            len(self.task.classes),
+        )
 
     def _unfit(self, case: SceneCase) -> list[str]:
         try:

@@ -19,7 +19,7 @@ from jaxtyping import TypeCheckError
 import common
 from common.batch import one_hot
 from common.filters import AnyFilter
-from common.labeling import pseudo_label
+from common.labeling import among
 from common.losses import AnyLoss
 from common.methods import AnyMethod
 from common.mixing import AnyMix
@@ -92,7 +92,7 @@ def test_annotations_and_shapes_are_checked_while_tests_run() -> None:
     with pytest.raises(TypeCheckError):
         one_hot(target.float(), 3)
     with pytest.raises(TypeCheckError):
-        pseudo_label(logits, lambda probs: probs[:, 0], torch.ones(2, 4, 5, dtype=torch.bool))
+        among(logits, torch.ones(2, 4, 1, 1, dtype=torch.bool))
     with pytest.raises(TypeCheckError):
         generator("seed")
 

@@ -107,6 +107,11 @@ def disc(rng: np.random.Generator, side: int, dims: int) -> tuple[Tensor, Tensor
     return torch.from_numpy(image).float(), torch.from_numpy(inside).long()
 
 
+def any_class(classes: int, dims: int) -> Tensor:
+    """No weak label: every class is possible at every pixel of an image, ``(K, 1, ...)``."""
+    return torch.ones(classes, *[1] * dims, dtype=torch.bool)
+
+
 class ToyPool:
     def __init__(self, settings: ToySettings, kind: type, count: int = 40) -> None:
         self.settings, self.kind, self.count = settings, kind, count
@@ -116,11 +121,14 @@ class ToyPool:
 
     def draw(self, index: int, rng: np.random.Generator) -> Labeled | Unlabeled:
         image, target = disc(rng, self.settings.side, self.settings.dims)
-        return self.kind(image, target if self.kind is Labeled else torch.ones_like(target).bool())
+        if self.kind is Labeled:
+            return Labeled(image, target)
+        return Unlabeled(image, torch.ones_like(target).bool(), any_class(2, target.ndim))
 
     def nothing(self) -> Unlabeled:
         sides = [self.settings.side] * self.settings.dims
-        return Unlabeled(torch.zeros(0, 1, *sides), torch.zeros(0, *sides, dtype=torch.bool))
+        nothing = torch.zeros(0, 1, *sides), torch.zeros(0, *sides, dtype=torch.bool)
+        return Unlabeled(*nothing, any_class(2, len(sides)).expand(0, -1, *[1] * len(sides)))
 
 
 class ToyDomain:

@@ -66,7 +66,7 @@ class ADMT(Method):
             one, other = (teacher(weak.image).float().softmax(dim=1) for teacher in nets.teachers)
             student = nets.student(weak.image).float().softmax(dim=1)
             decided = settled(one, other, student)
-            pseudo = pseudo_label(decided.clamp_min(1e-12).log(), kit.keep, weak.valid)
+            pseudo = pseudo_label(decided.clamp_min(1e-12).log(), kit.keep, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
 
         first = nets.turn == 0  # stays on the device

@@ -69,7 +69,7 @@ class Method(Settings):
 
     card: ClassVar[Card]
     needs_unlabeled: ClassVar[bool] = True
-    uses_filter: ClassVar[bool] = True
+    makes_pseudo_labels: ClassVar[bool] = True  # that a filter or a weak label could change
     takes_partners: ClassVar[bool] = False  # whether its peers may be different networks
 
     name: str
@@ -87,7 +87,7 @@ class Method(Settings):
 
     @model_validator(mode="after")
     def _has_a_use_for_its_filter(self) -> Self:
-        if not self.uses_filter and not isinstance(self.filter, All):
+        if not self.makes_pseudo_labels and not isinstance(self.filter, All):
             raise ValueError(
                 f"method {self.name!r} drops no pixels, so filter {self.filter.name!r} would do "
                 "nothing. Remove method.filter, or choose another method."

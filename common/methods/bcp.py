@@ -73,7 +73,7 @@ class BCP(Method):
             return Outcome({"supervised": supervised(self.supervised_loss, logits, mixed)})
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
             if self.component == "largest":
                 pseudo = pseudo._replace(target=largest_components(pseudo.target))
         inside = box(max(truth.image, weak.image, key=len), self.box_side)

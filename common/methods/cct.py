@@ -73,7 +73,7 @@ class CCT(Method):
 
         of_truth, of_weak = encoded(nets.student, truth.image, weak.image)
         on_truth, on_weak = decoded(nets.student, of_truth, of_weak)
-        pseudo = soft_pseudo_label(on_weak, kit.keep, weak.valid)
+        pseudo = soft_pseudo_label(on_weak, kit.keep, weak)
         objects = (pseudo.predicted != 0) & weak.valid
 
         lessons = [

@@ -63,7 +63,7 @@ class CCVC(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            softs = [soft_pseudo_label(p(weak.image), kit.keep, weak.valid) for p in nets.peers]
+            softs = [soft_pseudo_label(p(weak.image), kit.keep, weak) for p in nets.peers]
             differ = softs[0].predicted != softs[1].predicted
             stressed = [self._stressed(soft, differ, weak.valid, progress) for soft in softs]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0])

@@ -73,7 +73,7 @@ class CorrMatch(Method):
         on_truth, on_weak, on_dropped = torch.split(network.head(pixels), sizes)
         of_truth, of_weak, _ = map(network.correlation, torch.split(pixels, sizes))
 
-        soft = soft_pseudo_label(on_weak, kit.keep, weak.valid)
+        soft = soft_pseudo_label(on_weak, kit.keep, weak)
         sure = hard(soft, weak.valid)
         regions = of_weak.regions(self.regions, weak.image)
         pseudo = propagated(sure, regions, network.num_classes, agreement=self.agreement)

@@ -57,7 +57,7 @@ class CPCL(Method):
         with torch.no_grad():
             logits = [peer(weak.image) for peer in nets.peers]
             keep = _by_confidence(kit.keep)
-            first, second = (pseudo_label(each, keep, weak.valid) for each in logits)
+            first, second = (pseudo_label(each, keep, weak) for each in logits)
             agreed = intersection(first, second)
             either = union(first, second, num_classes=logits[0].shape[1])
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, either)

@@ -54,7 +54,7 @@ class CrossPseudo(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudos = [pseudo_label(peer(weak.image), kit.keep, weak.valid) for peer in nets.peers]
+            pseudos = [pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0])
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 

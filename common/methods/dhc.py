@@ -65,7 +65,7 @@ class DHC(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudos = [pseudo_label(peer(weak.image), kit.keep, weak.valid) for peer in nets.peers]
+            pseudos = [pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0])
         (truth_1, strong_1), (truth_2, strong_2) = (
             together(peer, truth.image, cut.image(strong)) for peer in nets.peers

@@ -74,7 +74,7 @@ class DebiasedSelfTraining(Method):
         pixels = body.decoder(body.encoder(torch.cat([truth.image, weak.image])))
         counts = [len(truth.image), len(weak.image)]
         on_truth, on_weak = torch.split(body.head(pixels), counts)
-        pseudo = pseudo_label(on_weak, kit.keep, weak.valid)
+        pseudo = pseudo_label(on_weak, kit.keep, weak)
 
         adverse = gradient_reversed(pixels, value_at(self.reversal, progress))
         worst = on_grid(worst_head(adverse), truth.image)

@@ -44,7 +44,7 @@ class DTC(Method):
         forwards="1",
         needs="features",
     )
-    uses_filter: ClassVar[bool] = False
+    makes_pseudo_labels: ClassVar[bool] = False
 
     name: Literal["dtc"] = "dtc"
     unlabeled_weight: Weight = Sigmoid(end=1.0, until=1.0)  # also of agreement on labeled images
@@ -79,7 +79,7 @@ class DTC(Method):
                 "supervised_agreement": weight * counts[0] * _mean(gap_truth, known),
                 "unlabeled": weight * counts[1] * _mean(gap_weak, weak.valid),
             },
-            pseudo=soft_pseudo_label(on_weak, kit.keep, weak.valid),
+            pseudo=soft_pseudo_label(on_weak, kit.keep, weak),
         )
 
 

@@ -72,7 +72,7 @@ class DecoupledWeighted(Method):
         student, (pseudo_head,) = nets.student, nets.others
 
         with torch.no_grad():
-            pseudo = pseudo_label(student(weak.image), kit.keep, weak.valid)
+            pseudo = pseudo_label(student(weak.image), kit.keep, weak)
         on_truth = student(truth.image)
         strong = student.decoder(student.encoder(kit.strong(weak.image)))
         learned = pseudo_supervised(self.unlabeled_loss, pseudo_head(strong), pseudo)

@@ -69,7 +69,7 @@ class ELN(Method):
 
         with torch.no_grad():
             belief = nets.teacher(weak.image)
-            pseudo = pseudo_label(belief, kit.keep, weak.valid)
+            pseudo = pseudo_label(belief, kit.keep, weak)
             sound = nets.localizer(weak.image, belief).sigmoid()
         kept = sound > value_at(self.threshold, progress)
         pseudo = pseudo._replace(weight=pseudo.weight * kept)

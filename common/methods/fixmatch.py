@@ -60,7 +60,7 @@ class FixMatch(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 

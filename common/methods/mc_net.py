@@ -48,7 +48,7 @@ class MCNet(Method):
         forwards="1, of each decoder",
         needs="features",
     )
-    uses_filter: ClassVar[bool] = False
+    makes_pseudo_labels: ClassVar[bool] = False
 
     name: Literal["mc_net"] = "mc_net"
     supervised_loss: AnyLoss = Dice()
@@ -82,7 +82,7 @@ class MCNet(Method):
                 * self._agreement(on_truth, truth.target != IGNORE),
                 "unlabeled": weight * counts[1] * self._agreement(on_weak, weak.valid),
             },
-            pseudo=soft_pseudo_label(on_weak[0], kit.keep, weak.valid),
+            pseudo=soft_pseudo_label(on_weak[0], kit.keep, weak),
         )
 
     def _agreement(self, votes: Sequence[Logits], valid: Mask) -> Scalar:

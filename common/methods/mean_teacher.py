@@ -51,7 +51,7 @@ class MeanTeacher(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+            pseudo = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 

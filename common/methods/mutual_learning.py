@@ -53,9 +53,7 @@ class MutualLearning(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            softs = [
-                soft_pseudo_label(peer(weak.image), kit.keep, weak.valid) for peer in nets.peers
-            ]
+            softs = [soft_pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0])
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 

@@ -75,7 +75,7 @@ class PrototypeConsistency(Method):
         sizes = [len(truth.image), len(weak.image)]
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
         taught, images = cut.pseudo(pseudo), torch.cat([truth.image, cut.image(strong)])
         pixels = nets.student.decoder(nets.student.encoder(images))

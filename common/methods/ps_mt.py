@@ -67,7 +67,7 @@ class PSMT(Method):
 
         with torch.no_grad():
             logits = nets.predictor(weak.image)
-            pseudo = pseudo_label(logits, kit.keep, weak.valid)
+            pseudo = pseudo_label(logits, kit.keep, weak)
             confidence = logits.softmax(dim=1).amax(dim=1)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
 

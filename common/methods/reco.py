@@ -69,7 +69,7 @@ class ReCo(Method):
         assert isinstance(student, Describing)
 
         with torch.no_grad():
-            soft = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+            soft = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak)
         pseudo, believed = hard(soft, weak.valid), self.contrast_filter(soft.probs, progress)
         contrasted = pseudo._replace(weight=pseudo.weight * believed)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)

@@ -20,7 +20,7 @@ class Supervised(Method):
         paper="supervised only", year=2015, family="baseline", networks="1; 1", forwards="1"
     )
     needs_unlabeled: ClassVar[bool] = False
-    uses_filter: ClassVar[bool] = False
+    makes_pseudo_labels: ClassVar[bool] = False
 
     name: Literal["supervised"] = "supervised"
 

@@ -69,7 +69,7 @@ class U2PL(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
         taught, images = cut.pseudo(pseudo), torch.cat([truth.image, cut.image(strong)])
         at = lattice(images, self.contrast.stride)

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 import torch
 
-from common.batch import Batch, Image, Logits, Probs, SoftPseudo
+from common.batch import Batch, Logits, Probs, SoftPseudo, Unlabeled
 from common.filters import AnyFilter, Entropy
-from common.labeling import trust
+from common.labeling import among, trust
 from common.learners import TeacherStudent, together
 from common.losses import consistency, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
@@ -59,10 +59,10 @@ class UncertaintyAwareMeanTeacher(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad(), dropping(nets.teacher):
-            target = self._look(nets, weak.image)
+            target = self._look(nets, weak)
             mean = torch.zeros_like(target)
             for _ in range(self.looks):
-                mean += self._look(nets, weak.image) / self.looks
+                mean += self._look(nets, weak) / self.looks
             pseudo = SoftPseudo(target, trust(mean, kit.keep, weak.valid))
         on_truth, on_weak = together(nets.student, truth.image, weak.image)
 
@@ -76,6 +76,6 @@ class UncertaintyAwareMeanTeacher(Method):
             pseudo=pseudo,
         )
 
-    def _look(self, nets: TeacherStudent, image: Image) -> Probs:
-        logits: Logits = nets.teacher(noisy(image, self.noise, self.noise_limit))
-        return logits.float().softmax(dim=1)
+    def _look(self, nets: TeacherStudent, weak: Unlabeled) -> Probs:
+        logits: Logits = nets.teacher(noisy(weak.image, self.noise, self.noise_limit))
+        return among(logits.float(), weak.possible).softmax(dim=1)

@@ -64,7 +64,7 @@ class UCC(Method):
 
         with torch.no_grad():
             views = nets.both(weak.image)
-            softs = [soft_pseudo_label(view, kit.keep, weak.valid) for view in views]
+            softs = [soft_pseudo_label(view, kit.keep, weak) for view in views]
             apart = [divergence_map(views[1 - i], softs[i].probs) for i in range(2)]
             trust = [soft.weight * (-kl).exp() for soft, kl in zip(softs, apart, strict=True)]
         pseudos = [hard(softs[i]._replace(weight=trust[i]), weak.valid) for i in range(2)]

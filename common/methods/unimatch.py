@@ -62,7 +62,7 @@ class UniMatch(Method):
         of_truth, of_weak = encoded(network, truth.image, weak.image)
         dropped = channel_dropout(of_weak, self.dropout)
         on_truth, on_weak, on_dropped = decoded(network, of_truth, of_weak, dropped)
-        pseudo = pseudo_label(on_weak, kit.keep, weak.valid)
+        pseudo = pseudo_label(on_weak, kit.keep, weak)
 
         one, other = (self.mix.draw(weak.image, pseudo) for _ in range(2))
         views = (cut.image(kit.strong(weak.image)) for cut in (one, other))

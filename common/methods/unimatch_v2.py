@@ -60,7 +60,7 @@ class UniMatchV2(Method):
         truth, weak, student = batch.labeled, batch.unlabeled, parted(nets.student)
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak.valid)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
         one, other = (self.mix.draw(weak.image, pseudo) for _ in range(2))
         views = (cut.image(kit.strong(weak.image)) for cut in (one, other))
 

@@ -42,7 +42,7 @@ class URPC(Method):
         forwards="1",
         needs="features",
     )
-    uses_filter: ClassVar[bool] = False
+    makes_pseudo_labels: ClassVar[bool] = False
 
     name: Literal["urpc"] = "urpc"
     unlabeled_weight: Weight = Sigmoid(end=0.2, until=1.0)  # lambda, beside a whole L_sup

@@ -17,10 +17,10 @@ def batch(**changes: object) -> Batch:
         "target": torch.zeros(2, 4, 4, dtype=torch.int64),
         "unlabeled": torch.zeros(5, 3, 4, 4),
         "valid": torch.ones(5, 4, 4, dtype=torch.bool),
+        "possible": torch.ones(5, 2, 1, 1, dtype=torch.bool),
     } | changes
-    return Batch(
-        Labeled(parts["image"], parts["target"]), Unlabeled(parts["unlabeled"], parts["valid"])
-    )
+    unlabeled = Unlabeled(parts["unlabeled"], parts["valid"], parts["possible"])
+    return Batch(Labeled(parts["image"], parts["target"]), unlabeled)
 
 
 def refused(faulty: Batch, message: str) -> None:
@@ -34,7 +34,12 @@ def test_a_batch_that_keeps_the_agreement_passes() -> None:
 
 
 def test_no_unlabeled_images_at_all_pass() -> None:
-    check_batch(batch(unlabeled=torch.zeros(0, 3, 4, 4), valid=torch.ones(0, 4, 4) > 0), 3, 2)
+    none = {
+        "unlabeled": torch.zeros(0, 3, 4, 4),
+        "valid": torch.ones(0, 4, 4) > 0,
+        "possible": torch.ones(0, 2, 1, 1) > 0,
+    }
+    check_batch(batch(**none), 3, 2)
 
 
 def test_strange_channels_are_named() -> None:
@@ -42,6 +47,25 @@ def test_strange_channels_are_named() -> None:
         batch(unlabeled=torch.zeros(5, 4, 4, 4)),
         "unlabeled.image has 4 channels, the task has 3: images of one run must agree in their "
         "channels.",
+    )
+
+
+def test_flags_of_other_classes_are_named() -> None:
+    refused(
+        batch(possible=torch.ones(5, 3, 4, 4) > 0),
+        "unlabeled.possible has shape (5, 3, 4, 4): expected one flag for each of the 2 classes of "
+        "each of the 5 images.",
+    )
+
+
+def test_a_pixel_that_can_have_no_class_is_refused_where_it_is_valid() -> None:
+    valid, possible = torch.ones(5, 4, 4) > 0, torch.ones(5, 2, 4, 4) > 0
+    possible[3, :, 1, 2], valid[3, 1, 2] = False, False
+    check_batch(batch(valid=valid, possible=possible), 3, 2)
+    refused(
+        batch(possible=possible),
+        "unlabeled.possible leaves a valid pixel without any class: the weak labels of its image "
+        "contradict each other.",
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from common.batch import IGNORE, Batch, Labeled, Pseudo, SoftPseudo, Unlabeled
 from common.meter import Meter
 from common.methods import Outcome
+from tests.toy import any_class
 
 SIDES = {2: (4, 3), 3: (2, 3, 2)}
 CLASSES = 3
@@ -31,8 +32,10 @@ def step(seed: int, *, dims: int, soft: bool, device: str = "cpu") -> tuple[Outc
         target = torch.where(valid, target, IGNORE)
         pseudo = Pseudo(target.to(device), weight.to(device))
     image = torch.zeros(2, 1, *SIDES[dims], device=device)
+    possible = any_class(CLASSES, dims).expand(2, *[-1] * (1 + dims))
     batch = Batch(
-        Labeled(image, torch.zeros(shape, dtype=torch.int64)), Unlabeled(image, valid.to(device))
+        Labeled(image, torch.zeros(shape, dtype=torch.int64)),
+        Unlabeled(image, valid.to(device), possible.to(device)),
     )
     losses = {name: torch.tensor(rng.random(), device=device) for name in ("supervised", "other")}
     return Outcome(losses=losses, pseudo=pseudo), batch

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from common.batch import Batch, Labeled, Unlabeled
 from common.sampling import BatchSize, TwoStream, generator, items
+from tests.toy import any_class
 
 seeds = st.tuples(st.integers(0, 1000), st.integers(0, 1))
 
@@ -30,11 +31,13 @@ class Numbered:
     def draw(self, index: int, rng: np.random.Generator) -> Labeled | Unlabeled:
         assert 0 <= index < self.count
         image = torch.tensor([index, rng.random()], dtype=torch.float64)[:, None]
-        grid = torch.zeros(1, dtype=torch.int64 if self.kind is Labeled else torch.bool)
-        return self.kind(image, grid)
+        if self.kind is Labeled:
+            return Labeled(image, torch.zeros(1, dtype=torch.int64))
+        return Unlabeled(image, torch.zeros(1, dtype=torch.bool), any_class(2, 1))
 
     def nothing(self) -> Unlabeled:
-        return Unlabeled(torch.zeros(0, 2, 1), torch.zeros(0, 1, dtype=torch.bool))
+        nothing = torch.zeros(0, 2, 1), torch.zeros(0, 1, dtype=torch.bool)
+        return Unlabeled(*nothing, any_class(2, 1).expand(0, -1, -1))
 
 
 def stream(

@@ -157,9 +157,9 @@ def test_any_number_of_classes_will_do_f10(domain: ToyDomain, method: Method) ->
 
     more = More(domain.settings)
     more.task = Task(channels=1, classes=tuple("abcdefg"), colors=((0, 0, 0),) * 7)
-    outcome = Learner(learning_from_all(method), more)(
-        next(more.batches(seed=0, first_step=0)), 0.5
-    )
+    batch = next(more.batches(seed=0, first_step=0))
+    batch = batch._replace(unlabeled=batch.unlabeled._replace(possible=of_any_class(batch, 7)))
+    outcome = Learner(learning_from_all(method), more)(batch, 0.5)
     assert all(loss.isfinite() for loss in outcome.losses.values())
 
 
@@ -203,3 +203,49 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(
         assert torch.equal(a, b)
     logs = [(tmp_path / each / "log.csv").read_text() for each in ("unbroken", "stopped")]
     assert all(log.count("10,loss/total,") == 1 for log in logs)
+
+
+def of_any_class(batch: Batch, classes: int) -> Tensor:
+    """No weak label of any unlabeled image."""
+    valid = batch.unlabeled.valid
+    return torch.ones(len(valid), classes, *[1] * (valid.ndim - 1), dtype=torch.bool)
+
+
+def said(domain: ToyDomain, label: int) -> Batch:
+    """A batch whose weak labels leave ``label`` to the left half of every unlabeled image."""
+    batch = next(domain.batches(seed=0, first_step=0))
+    weak = batch.unlabeled
+    possible = weak.possible.expand(-1, -1, *weak.valid.shape[1:]).clone()
+    half = possible.shape[2] // 2
+    possible[:, :, :half] = False
+    possible[:, label, :half] = True
+    return batch._replace(unlabeled=weak._replace(possible=possible))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_pseudo_label_is_one_of_the_classes_that_weak_labels_leave(
+    method: Method, domain: ToyDomain, label: int
+) -> None:
+    if not method.makes_pseudo_labels:
+        return
+    torch.manual_seed(0)
+    batch = said(domain, label)
+    pseudo = Learner(method, domain)(batch, 1.0).pseudo
+    told = pseudo.predicted[:, : pseudo.predicted.shape[1] // 2]
+    assert (told == label).all()
+
+
+def test_no_weak_label_is_the_same_as_one_that_leaves_every_class(
+    method: Method, domain: ToyDomain
+) -> None:
+    batch = next(domain.batches(seed=0, first_step=0))
+    weak = batch.unlabeled
+    dense = weak._replace(possible=weak.possible.expand(-1, -1, *weak.valid.shape[1:]).clone())
+    outcomes = []
+    for unlabeled in (weak, dense):
+        torch.manual_seed(0)
+        learner = Learner(method, domain)
+        torch.manual_seed(1)
+        outcomes.append(learner(batch._replace(unlabeled=unlabeled), 0.5).losses)
+    for name, loss in outcomes[0].items():
+        assert torch.equal(loss, outcomes[1][name]), name

@@ -54,7 +54,7 @@ def test_who_needs_features_says_so_and_refuses_a_network_in_one_piece(method: M
 @each_method
 def test_a_filter_that_would_do_nothing_is_refused(method: Method) -> None:
     values = method.model_dump() | {"filter": Confidence().model_dump()}
-    if method.uses_filter:
+    if method.makes_pseudo_labels:
         assert type(method).model_validate(values).filter == Confidence()
         return
     with pytest.raises(

@@ -21,7 +21,7 @@ PLAIN = Statistics(mean=(0.0, 0.0), std=(1.0, 1.0))
 
 
 def cutting(tile: int = 16, *, tries: int = 8, symmetries: int = 1, zoom: float = 1.0) -> Cutting:
-    return Cutting(tile, tries, Weak(symmetries=symmetries, zoom=zoom), PLAIN)
+    return Cutting(tile, tries, Weak(symmetries=symmetries, zoom=zoom), PLAIN, 2)
 
 
 def coordinates(folder, *, side: int = 40, name: str = "a", **more):
@@ -70,7 +70,7 @@ def test_a_scene_smaller_than_a_tile_is_padded_with_nothing(tmp_path):
     image, target = LabeledPool([case], cutting(), Memory(10)).draw(0, generator(0))
     assert (target != IGNORE).sum() == 100
     assert (image[:, target == IGNORE] == 0).all()
-    seen, valid = UnlabeledPool([case], cutting(), Memory(10)).draw(0, generator(0))
+    seen, valid, _ = UnlabeledPool([case], cutting(), Memory(10)).draw(0, generator(0))
     assert valid.sum() == 100
     assert (seen[:, ~valid] == 0).all()
 
@@ -114,7 +114,7 @@ def test_an_empty_scene_and_an_ignored_mask_give_finite_windows(tmp_path):
     image, target = LabeledPool([empty], cutting(), Memory(10)).draw(0, generator(0))
     assert (image == 0).all()
     assert (target == IGNORE).all()
-    image, valid = UnlabeledPool([empty], cutting(), Memory(10)).draw(0, generator(0))
+    image, valid, _ = UnlabeledPool([empty], cutting(), Memory(10)).draw(0, generator(0))
     assert (image == 0).all()
     assert not valid.any()
 

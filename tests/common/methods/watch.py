@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.batch import IGNORE, Batch, Labeled, Unlabeled
+from common.batch import IGNORE, Batch
 from common.domain import Task
 from common.methods import Outcome
 from common.mixing import Cut, CutMix
@@ -71,7 +71,7 @@ def awkward(batch: Batch) -> Batch:
     target[0, :3] = IGNORE
     valid[1, 2:7] = False
     valid[-1, :, :4] = False
-    return Batch(Labeled(batch.labeled.image, target), Unlabeled(batch.unlabeled.image, valid))
+    return Batch(batch.labeled._replace(target=target), batch.unlabeled._replace(valid=valid))
 
 
 def softmax(logits: Tensor) -> np.ndarray:
