@@ -65,9 +65,21 @@ class Said(NamedTuple):
 
 
 def class_sets(
-    case: str, shape: Sequence[int], hints: Iterable[Hint], *, num_classes: int
+    case: str,
+    shape: Sequence[int],
+    hints: Iterable[Hint],
+    *,
+    num_classes: int,
+    named: Callable[[tuple[int, ...]], str] = str,
 ) -> ClassSets:
     """What all ``hints`` leave to the pixels of a case: more hints leave no more.
+
+    Args:
+        case: Its name, for messages.
+        shape: Of its grid.
+        hints: What is said of it.
+        num_classes: How many there are.
+        named: What a person calls the pixel at an index, where that is not the index itself.
 
     Raises:
         DataError: When they leave nothing to a pixel, or are too many to tell apart.
@@ -82,8 +94,8 @@ def class_sets(
             if not left:
                 place = np.argwhere(hint.where & (index == row))[0].tolist()
                 raise DataError(
-                    f"case '{case}': {hint.source} leaves no class possible at {tuple(place)}, "
-                    "where other weak labels have ruled out the rest. Correct one of them."
+                    f"case '{case}': {hint.source} leaves no class possible at "
+                    f"{named(tuple(place))}, where other weak labels have ruled out the rest. Correct one of them."
                 )
             if left not in sets:
                 if len(sets) == MOST_SETS:
