@@ -6,23 +6,35 @@ from pydantic import Field
 
 from common.filters.base import Filter
 from common.filters.class_calibrated import Calibrated, ClassCalibrated
+from common.filters.class_ratio import ClassRatio
 from common.filters.confidence import Confidence
+from common.filters.confidence_power import ConfidencePower
 from common.filters.confident_share import ConfidentShare
 from common.filters.ema_global import EmaGlobal
 from common.filters.entropy import Entropy
 from common.filters.entropy_percentile import EntropyPercentile
 from common.filters.everything import All
+from common.filters.flexible import Flexible
+from common.filters.margin import Margin
 from common.filters.rank import Rank
+from common.filters.self_adaptive import SelfAdaptive
+from common.filters.soft import Soft
 
 AnyFilter = Annotated[
     All
     | ClassCalibrated
+    | ClassRatio
     | Confidence
+    | ConfidencePower
     | ConfidentShare
     | EmaGlobal
     | Entropy
     | EntropyPercentile
-    | Rank,
+    | Flexible
+    | Margin
+    | Rank
+    | SelfAdaptive
+    | Soft,
     Field(discriminator="name"),
 ]
 """What ``filter:`` may say in a YAML file."""
@@ -32,11 +44,17 @@ __all__ = [
     "AnyFilter",
     "Calibrated",
     "ClassCalibrated",
+    "ClassRatio",
     "Confidence",
+    "ConfidencePower",
     "ConfidentShare",
     "EmaGlobal",
     "Entropy",
     "EntropyPercentile",
     "Filter",
+    "Flexible",
+    "Margin",
     "Rank",
+    "SelfAdaptive",
+    "Soft",
 ]

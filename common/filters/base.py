@@ -7,7 +7,7 @@ from abc import abstractmethod
 
 from torch import nn
 
-from common.batch import Probs, Weights
+from common.batch import Mask, PerClass, Probs, Weights
 from common.settings import Settings
 
 
@@ -35,6 +35,13 @@ def normalized_entropy(probs: Probs) -> Weights:
     """Entropy over classes: 0 for certainty, 1 for a tie."""
     nats = -(probs * probs.clamp_min(1e-12).log()).sum(dim=1)
     return (nats / math.log(probs.shape[1])).clamp(0, 1)  # rounding can pass 1
+
+
+def mean_of_valid(values: Probs, there: Mask) -> PerClass:
+    """The mean of each channel over the pixels that are there; 0 where none is."""
+    inside = there.unsqueeze(1).to(values.dtype)
+    total = (values * inside).transpose(0, 1).flatten(1).sum(dim=1)
+    return total / inside.sum().clamp_min(1)
 
 
 class _Pure(nn.Module):

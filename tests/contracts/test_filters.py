@@ -15,13 +15,19 @@ from torch import Tensor
 
 from common.filters import (
     AnyFilter,
+    ClassRatio,
     Confidence,
+    ConfidencePower,
     ConfidentShare,
     EmaGlobal,
     Entropy,
     EntropyPercentile,
     Filter,
+    Flexible,
+    Margin,
     Rank,
+    SelfAdaptive,
+    Soft,
 )
 from common.filters.base import normalized_entropy
 from common.schedules import value_at
@@ -63,6 +69,24 @@ def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
             passed = sure - filter.high
         case "confidence" | "confident_share":
             passed = sure - filter.threshold
+        case "margin":
+            passed = np.array([np.sort(p)[-1] - np.sort(p)[-2] for p in pixels]) - filter.threshold
+        case "self_adaptive":  # as the first batch is judged
+            label, start = np.array([int(p.argmax()) for p in pixels]), 1 / probs.shape[1]
+            mean, share = start, np.full(probs.shape[1], start)
+            if there.any():
+                mean = filter.decay * mean + (1 - filter.decay) * sure[there].mean()
+                seen = np.array(pixels)[there].mean(axis=0)
+                share = filter.decay * share + (1 - filter.decay) * seen
+            passed = sure - (mean * share / share.max())[label]
+        case "flexible":  # as the first batch is judged
+            label = np.array([int(p.argmax()) for p in pixels])
+            reached = np.array([
+                (there & (label == c) & (sure >= filter.threshold)).sum() / max(there.sum(), 1)
+                for c in range(probs.shape[1])
+            ]) * (1 - filter.decay)  # fmt: skip
+            learned = reached / max(reached.max(), 1 - reached.sum())
+            passed = sure - (filter.threshold * learned / (2 - learned))[label]
         case "ema_global":  # as the first batch is judged
             label = np.array([int(p.argmax()) for p in pixels])
             surest = [sure[there & (label == each)].max() for each in set(label[there])]
@@ -83,8 +107,11 @@ def asked(
     filter: Filter, probs: np.ndarray, progress: float, *, rounding: float = 1e-6
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weight that the paper gives each pixel, and where rounding cannot change it."""
-    if filter.name == "rank":
-        return ranked(filter, probs, progress), np.ones(probs[:, 0].shape, dtype=bool)
+    graded = {"rank": ranked, "confidence_power": powered, "soft": faded}
+    if filter.name in graded:
+        return graded[filter.name](filter, probs, progress), np.ones(probs[:, 0].shape, dtype=bool)
+    if filter.name == "class_ratio":
+        return surest_of_class(filter, probs, rounding)
     passed = naive(filter, probs, progress)
     sharp = np.abs(passed) > rounding
     if filter.name == "confident_share":  # all of them alike
@@ -104,6 +131,45 @@ def ranked(filter: Rank, probs: np.ndarray, progress: float) -> np.ndarray:
         r = np.mean(sure[at] > peers[places]) if len(peers) else 0
         weight[at] = 2 / (1 + math.exp(-k * r)) - 1
     return weight
+
+
+def powered(filter: ConfidencePower, probs: np.ndarray, progress: float) -> np.ndarray:
+    """The largest probability times itself."""
+    return probs.max(axis=1) * probs.max(axis=1)
+
+
+def faded(filter: Soft, probs: np.ndarray, progress: float) -> np.ndarray:
+    """1 above the running mean, a Gaussian below, after this batch alone."""
+    pixels = np.moveaxis(probs, 1, -1).reshape(-1, probs.shape[1]).astype(float)
+    there, start, m = pixels.sum(axis=1) > 0, 1 / probs.shape[1], filter.decay
+    share, mean, variance = np.full(probs.shape[1], start), start, 1.0
+    if there.any():
+        share = m * share + (1 - m) * pixels[there].mean(axis=0)
+    aligned = pixels / share
+    sure = (aligned / np.maximum(aligned.sum(axis=1, keepdims=True), 1e-12)).max(axis=1)
+    if there.any():
+        variance = m * variance + (1 - m) * sure[there].var()
+        mean = m * mean + (1 - m) * sure[there].mean()
+    weight = np.where(sure < mean, np.exp(-((sure - mean) ** 2) / (2 * variance)), 1.0)
+    return (weight * there).reshape(probs[:, 0].shape)
+
+
+def surest_of_class(
+    filter: ClassRatio, probs: np.ndarray, rounding: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The surest pixels of each class of each image, and where no other is as sure as the last."""
+    sure, label = probs.max(axis=1), probs.argmax(axis=1)
+    weight, told = np.zeros(sure.shape), np.ones(sure.shape, dtype=bool)
+    for image, named in zip(range(len(sure)), label, strict=True):
+        for each in np.unique(named):
+            peers = (named == each) & (sure[image] > 0)
+            kept = math.ceil(np.float32(filter.kept) * np.float32(peers.sum()))
+            if kept:
+                last = np.sort(sure[image][peers])[-kept]
+                weight[image] += peers & (sure[image] >= last)
+                near = np.abs(sure[image] - last) < rounding
+                told[image] &= ~(near & peers) | (near & peers).sum() == 1
+    return weight, told
 
 
 def entropy(p: np.ndarray) -> float:
@@ -338,3 +404,59 @@ def test_the_ranks_are_those_of_the_last_batches_evenly_spaced(
         places = (np.arange(1, 5) / 4 * (len(peers) - 1)).round().astype(int)
         r = np.mean(s > peers[places]) if len(peers) else 0.0
         assert float(each) == pytest.approx(math.tanh(r), abs=1e-6)
+
+
+@given(probs=predictions, thresholds=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
+@settings(max_examples=50, deadline=None)
+def test_a_wider_margin_keeps_no_more(probs: Tensor, thresholds: list[float]) -> None:
+    low, high = (Margin(threshold=each)(probs) for each in thresholds)
+    assert (high <= low).all()
+    assert Margin(threshold=0)(probs).all()
+
+
+@given(probs=predictions, powers=st.tuples(st.floats(0, 9), st.floats(0, 9)).map(sorted))
+@settings(max_examples=50, deadline=None)
+def test_a_larger_power_trusts_no_pixel_more(probs: Tensor, powers: list[float]) -> None:
+    low, high = (ConfidencePower(power=each)(probs) for each in powers)
+    assert (high <= low).all()
+    assert ConfidencePower(power=0)(probs).all()
+
+
+@given(probs=predictions, shares=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
+@settings(max_examples=50, deadline=None)
+def test_a_larger_ratio_keeps_no_less_and_of_each_class_exactly_its_share(
+    probs: Tensor, shares: list[float]
+) -> None:
+    small, large = (ClassRatio(kept=each)(probs) for each in shares)
+    assert (large >= small).all()
+    assert ClassRatio(kept=1)(probs).all()
+    assert not ClassRatio(kept=0)(probs).any()
+    for weight, label in zip(large, probs.argmax(dim=1), strict=True):
+        for each in label.unique():
+            asked_for = np.float32(shares[1]) * np.float32((label == each).sum())
+            assert weight[label == each].sum() == math.ceil(asked_for)
+
+
+def learned(filter: Filter, probs: Tensor, steps: int = 60) -> torch.nn.Module:
+    """A live filter that has seen ``probs`` many times."""
+    live = filter.start(probs.shape[1])
+    for _ in range(steps):
+        live(probs)
+    return live
+
+
+@pytest.mark.parametrize("filter", [SelfAdaptive(decay=0.5), Flexible(threshold=0.7, decay=0.5)])
+def test_a_class_that_is_learned_less_is_asked_for_less(filter: Filter) -> None:
+    often, rarely = torch.tensor([0.9, 0.1]), torch.tensor([0.28, 0.72])
+    probs = torch.stack([often] * 9 + [rarely], dim=1).view(1, 2, 2, 5)
+    live = learned(filter, probs)
+    unsure = torch.tensor([[0.6, 0.4], [0.4, 0.6]]).T.view(1, 2, 1, 2)
+    assert live.eval()(unsure).tolist() == [[[0.0, 1.0]]]
+
+
+def test_trust_is_full_at_the_mean_and_fades_below_it() -> None:
+    sure, unsure = torch.tensor([0.95, 0.05]), torch.tensor([0.6, 0.4])
+    probs = torch.stack([sure, sure.flip(0), unsure, unsure.flip(0)], dim=1).view(1, 2, 1, 4)
+    weight = learned(Soft(decay=0.5), probs).eval()(probs)[0, 0]
+    assert weight[:2].tolist() == [1.0, 1.0]
+    assert weight[2:].tolist() == pytest.approx([math.exp(-0.5)] * 2)  # one deviation below
