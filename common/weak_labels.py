@@ -95,7 +95,8 @@ def class_sets(
                 place = np.argwhere(hint.where & (index == row))[0].tolist()
                 raise DataError(
                     f"case '{case}': {hint.source} leaves no class possible at "
-                    f"{named(tuple(place))}, where other weak labels have ruled out the rest. Correct one of them."
+                    f"{named(tuple(place))}, where other weak labels have ruled out the rest. "
+                    "Correct one of them."
                 )
             if left not in sets:
                 if len(sets) == MOST_SETS:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from common.batch import Labeled, Unlabeled
-from common.weak_labels import anything
-from medseg_ssl.augment import WeakView, place
+from common.batch import IGNORE, Labeled, Unlabeled
+from common.weak_labels import ClassSets, anything
+from medseg_ssl.augment import Placement, WeakView, place
 from medseg_ssl.cases import Corner, Sides, UnlabeledVolume, VolumeCase
+from medseg_ssl.hints import WeakLabels, tag_classes
 from medseg_ssl.store import Store
 
 
@@ -60,24 +61,44 @@ class UnlabeledPool:
     store: Store
     volumes: Sequence[UnlabeledVolume]
     cutting: Cutting
+    said: WeakLabels
 
     def __len__(self) -> int:
         return len(self.volumes)
 
     def draw(self, index: int, rng: np.random.Generator) -> Unlabeled:
-        cutting = self.cutting
-        image = self.store.volume(self.volumes[index].images).image
+        volume, cutting = self.volumes[index], self.cutting
+        image = self.store.volume(volume.images).image
         start = anywhere(image.shape[1:], cutting.patch, rng)
         view = place(
             cutting.weak, start, cutting.patch, spacing_mm=self.store.recipe.spacing_mm, rng=rng
         )
-        possible = torch.from_numpy(anything(cutting.num_classes, dims=3))
-        return Unlabeled(view.image(image), view.valid(image.shape[1:]), possible)
+        return Unlabeled(
+            image=view.image(image),
+            valid=view.valid(image.shape[1:]),
+            possible=self._possible(volume, view),
+        )
 
     def nothing(self) -> Unlabeled:
         image, grid = empty(self.cutting)
         possible = torch.from_numpy(anything(self.cutting.num_classes, dims=3))
         return Unlabeled(image, grid, possible.expand(0, -1, -1, -1, -1))
+
+    def _possible(self, volume: UnlabeledVolume, view: Placement) -> torch.Tensor:
+        """Flags ``(K, *sides)``, moved as the image is; sides of 1 where no voxel is special."""
+        hints, num_classes = self.said.of(volume), self.cutting.num_classes
+        if hints.is_spatial:
+            return decoded(view, self.store.class_sets(volume, hints, self.said.classes))
+        left = tag_classes(hints, num_classes)
+        flags = torch.tensor([each in left for each in range(num_classes)])[:, None, None, None]
+        return flags.expand(-1, *self.cutting.patch) if self.said.tell_voxels_apart else flags
+
+
+def decoded(view: Placement, sets: ClassSets) -> torch.Tensor:
+    """Whether each voxel of a patch can have each class, ``(K, *sides)``; outside it can."""
+    row = view.target(sets.row)
+    rows = torch.where(row == IGNORE, 0, row)
+    return torch.from_numpy(sets.table)[rows].movedim(-1, 0)
 
 
 def anywhere(shape: Sequence[int], patch: Sides, rng: np.random.Generator) -> Corner:

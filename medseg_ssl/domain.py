@@ -25,11 +25,13 @@ from medseg_ssl.cases import VolumeCase, is_nifti, read_array, stem
 from medseg_ssl.draft import draft
 from medseg_ssl.export import write_labels
 from medseg_ssl.figures import draw_volume
+from medseg_ssl.hints import WeakLabels
 from medseg_ssl.inference import predict_volume
 from medseg_ssl.layouts import CHANNEL, read_catalog
 from medseg_ssl.look import look, look_at
 from medseg_ssl.preprocess import Recipe, Volume, Window, preprocess, restore
 from medseg_ssl.settings import MedsegRun, MedsegSettings
+from medseg_ssl.statements import facts_of, files_of, located_all, weak_labels_of
 from medseg_ssl.store import Store
 
 
@@ -53,11 +55,13 @@ class Volumes:
         size = self.settings.batch
         labeled = [*self.cases("labeled")]
         unlabeled = [case.without_label() for case in self.cases("unlabeled") if size.unlabeled > 0]
+        said = self._said
         self.store.prepare(
             [
                 *(functools.partial(self.store.volume, case.images) for case in labeled),
                 *(functools.partial(self.store.target, case) for case in labeled),
                 *(functools.partial(self.store.volume, volume.images) for volume in unlabeled),
+                *(functools.partial(self.store.class_sets, *one) for one in said.of_all(unlabeled)),
             ]
         )
         cutting = batches.Cutting(
@@ -69,7 +73,7 @@ class Volumes:
         )
         return TwoStream(
             batches.LabeledPool(self.store, labeled, cutting),
-            batches.UnlabeledPool(self.store, unlabeled, cutting),
+            batches.UnlabeledPool(self.store, unlabeled, cutting, said),
             size=size if unlabeled else size.model_copy(update={"unlabeled": 0}),
             seed=seed,
         ).from_step(first_step)
@@ -105,6 +109,7 @@ class Volumes:
                 yield from case.images
                 if split != "unlabeled" and case.label is not None:
                     yield case.label
+        yield from files_of(self._said, self.settings)
 
     def find(self, paths: Sequence[Path]) -> list[VolumeCase]:
         cases, problems = _found(paths, self.task.channels)
@@ -173,6 +178,7 @@ class Volumes:
             ("preprocessing", f"RAS, {spacing} mm, {settings.normalize.name}"),
             ("patch", " x ".join(str(side) for side in settings.patch)),
             *((split, f"{len(names)} cases") for split, names in splits.items()),
+            *facts_of(self._said, settings),
         ]
         return ReportText(
             data=data,
@@ -180,6 +186,10 @@ class Volumes:
             warnings=() if catalog.knows_patients else (inspection.NO_PATIENTS,),
             splits=splits,
         )
+
+    @functools.cached_property
+    def _said(self) -> WeakLabels:
+        return weak_labels_of(self.settings, self._by_name)
 
     @functools.cached_property
     def _by_name(self) -> dict[str, VolumeCase]:
@@ -221,7 +231,7 @@ class Medseg:
         return inspection.check(_own(run))
 
     def resolve(self, run: Run) -> Run:
-        settings = _own(run).domain
+        settings = located_all(_own(run).domain)
         catalog = read_catalog(settings.data)
         split = inspection.resolve_splits(settings, catalog)
         if split.problems:

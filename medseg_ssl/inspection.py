@@ -18,7 +18,10 @@ from medseg_ssl.cases import VolumeCase
 from medseg_ssl.layouts import Catalog, read_catalog
 from medseg_ssl.look import Look, look_at
 from medseg_ssl.networks import check_patch
+from medseg_ssl.preprocess import Recipe
 from medseg_ssl.settings import CACHE, MedsegRun, MedsegSettings
+from medseg_ssl.statements import check_weak_labels
+from medseg_ssl.store import Store
 
 NO_PATIENTS = (
     "nothing says which cases are of one patient, so each case counts as its own: where a patient "
@@ -105,8 +108,13 @@ def check(run: MedsegRun) -> Findings:
             "splits.unlabeled is empty, but the method learns from unlabeled cases. Add some, or "
             "use method.name=supervised."
         )
+    said = _weak_labels(settings, split, found)
     warnings = [*split.warnings, *found.warnings, *_absent_classes(settings, split, looks)]
-    return Findings(facts=facts(found), warnings=warnings, problems=problems)
+    return Findings(
+        facts=[*facts(found), *said.facts],
+        warnings=[*warnings, *said.warnings],
+        problems=[*problems, *said.problems],
+    )
 
 
 def resolve_splits(settings: MedsegSettings, catalog: Catalog) -> Resolved:
@@ -223,6 +231,22 @@ def _absent_classes(settings: MedsegSettings, split: Resolved, looks: dict[str, 
     if not absent or not present:
         return []
     return [f"no labeled case shows {listed(absent)}, so it cannot be learned."]
+
+
+def _weak_labels(settings: MedsegSettings, split: Resolved, found: Survey) -> Findings:
+    """What is wrong with them, as far as their cases are sound."""
+    sound = {name for name, look in found.looks.items() if look.channels and not look.problems}
+    learned = {*split.names("labeled"), *split.names("unlabeled")} & sound
+    spacing_mm = settings.spacing_mm
+    if spacing_mm == "median":
+        if not learned:
+            return Findings()
+        spacing_mm = median_spacing_mm(found.looks[name] for name in learned)
+    recipe = Recipe(spacing_mm=spacing_mm, normalize=settings.normalize)
+    unlabeled = {*split.names("unlabeled")} & sound
+    cases = [case for case in found.catalog.cases if case.id in unlabeled]
+    names = {case.id for case in read_catalog(settings.data).cases}
+    return check_weak_labels(settings, cases, names, Store(settings.cache.expanduser(), recipe))
 
 
 def _used(catalog: Catalog, split: Resolved) -> list[VolumeCase]:

@@ -90,9 +90,26 @@ def preprocess_label(case: VolumeCase, recipe: Recipe) -> np.ndarray:
     """Class indices of ``case`` on its preprocessed grid, uint8; nearest, IGNORE kept."""
     truth = case.truth
     assert truth is not None
-    label = MetaTensor(truth[None].to(torch.float32), affine=torch.from_numpy(case.geometry.affine))
-    made = Compose(_to_grid(recipe, "nearest"))(label)
+    return nearest(truth.numpy(), case.geometry, recipe)
+
+
+def nearest(label: np.ndarray, geometry: Geometry, recipe: Recipe) -> np.ndarray:
+    """Class indices ``(X, Y, Z)`` of a file on its preprocessed grid, uint8."""
+    values = torch.from_numpy(label.astype(np.float32))[None]
+    placed = MetaTensor(values, affine=torch.from_numpy(geometry.affine))
+    made = Compose(_to_grid(recipe, "nearest"))(placed)
     return np.asarray(made.as_tensor()[0].round().to(torch.uint8).contiguous())
+
+
+def grid_of(geometry: Geometry, recipe: Recipe) -> Geometry:
+    """The preprocessed grid of a file; computes no voxel."""
+    nothing = torch.zeros(1).expand(1, *geometry.shape)
+    placed = MetaTensor(nothing, affine=torch.from_numpy(geometry.affine))
+    for step in _to_grid(recipe, "nearest"):
+        placed = step(placed, lazy=True)
+    x, y, z = (int(side) for side in placed.peek_pending_shape())
+    affine = np.asarray(placed.peek_pending_affine(), dtype=np.float64)
+    return Geometry((x, y, z), affine, geometry.channels)
 
 
 def foreground_voxels(target: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -16,6 +17,7 @@ from medseg_ssl.inference import InferenceSettings
 from medseg_ssl.measures import MeasureSettings
 from medseg_ssl.networks import AnyNetwork, UNet
 from medseg_ssl.preprocess import AnyNormalize, ZScore
+from medseg_ssl.weak_labels import VolumeLegend, VolumeWeakLabelFiles
 
 CACHE = Path("~/.cache/seg-ssl/medseg")
 """Where preprocessed volumes and inspections lie, unless ``domain.cache`` says otherwise."""
@@ -59,6 +61,7 @@ class MedsegSettings(DomainSettings):
     foreground_share: Fraction = 0.5  # of the labeled patches: centered on a voxel of some class
     network: AnyNetwork = UNet()
     partners: tuple[AnyNetwork, ...] = ()  # of the other peers of a mutual method, in turn
+    weak_labels: VolumeWeakLabelFiles | None = None  # what is known of unlabeled cases
     weak: WeakView = WeakView()
     strong: StrongView = StrongView()
     inference: InferenceSettings = InferenceSettings()
@@ -75,12 +78,21 @@ class MedsegSettings(DomainSettings):
             raise ValueError(
                 f"ignore_value {self.ignore_value} is also the value of a class. Change one."
             )
+        if self.weak_labels and self.weak_labels.unmarked in values:
+            raise ValueError(
+                f"weak_labels.unmarked {self.weak_labels.unmarked} is also the value of a class. "
+                "Change one."
+            )
         return self
 
     @property
     def values(self) -> tuple[int, ...]:
         """The label value of each class."""
         return tuple(each.value for each in self.classes)
+
+    def legend(self, cases: Collection[str]) -> VolumeLegend:
+        """What the words and values of weak labels stand for, where the data holds ``cases``."""
+        return VolumeLegend(tuple(each.name for each in self.classes), self.values, cases)
 
     @property
     def colors(self) -> tuple[Color, ...]:

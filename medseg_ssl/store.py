@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import DataError
-from medseg_ssl.cases import VolumeCase, stem
+from common.weak_labels import ClassSets
+from medseg_ssl.cases import UnlabeledVolume, VolumeCase, stem
+from medseg_ssl.hints import sets_of
 from medseg_ssl.preprocess import (
     Recipe,
     Volume,
@@ -24,6 +26,7 @@ from medseg_ssl.preprocess import (
     preprocess,
     preprocess_label,
 )
+from medseg_ssl.weak_labels import VolumeHints
 
 VERSION = 1
 """Counts up when the same settings would make other arrays, so that no old cache is read."""
@@ -64,6 +67,24 @@ class Store:
     def foreground(self, case: VolumeCase) -> np.ndarray:
         """Rows ``(class, x, y, z)`` of voxels that are no background, sorted by class."""
         return self._array(self._label_name(case), "foreground", lambda: self._labels(case))
+
+    def class_sets(
+        self, volume: UnlabeledVolume, hints: VolumeHints, classes: Sequence[str]
+    ) -> ClassSets:
+        """The classes that each voxel of an unlabeled case can have.
+
+        Raises:
+            DataError: When what is said of it cannot be used.
+        """
+        drawn = [hints.scribble.path] if hints.scribble else []
+        said = hints.model_dump(mode="json")
+        name = self._name([*volume.images, *drawn], said, [*classes])
+
+        def make() -> dict[str, np.ndarray]:
+            return sets_of(volume, hints, self.recipe, classes)._asdict()
+
+        table = self._array(name, "table", make)
+        return ClassSets(row=self._array(name, "row", make), table=np.array(table))
 
     def prepare(self, tasks: Iterable[Callable[[], object]]) -> None:
         """Build what is missing, on several threads.

@@ -10,11 +10,13 @@ from common.batch import IGNORE
 from common.sampling import BatchSize, TwoStream, generator
 from medseg_ssl.augment import WeakView
 from medseg_ssl.batches import Cutting, LabeledPool, UnlabeledPool, anywhere, around
+from medseg_ssl.hints import WeakLabels
 from medseg_ssl.layouts import read_catalog
 from medseg_ssl.preprocess import Recipe
 from medseg_ssl.store import Store
 from tests.medseg_ssl.volumes import plain
 
+NOTHING = WeakLabels(classes=("a", "b"))
 STILL = WeakView(flip_axes=(), affine_share=0)
 
 
@@ -28,7 +30,7 @@ def pools(tmp_path):
         cutting = Cutting(patch, 1, 2, weak, foreground_share)
         labeled = [replace(c, values=(0, 1, 4)) for c in cases if c.label is not None]
         unlabeled = [c.without_label() for c in cases if c.label is None]
-        return LabeledPool(store, labeled, cutting), UnlabeledPool(store, unlabeled, cutting)
+        return LabeledPool(store, labeled, cutting), UnlabeledPool(store, unlabeled, cutting, NOTHING)
 
     return make
 
