@@ -30,7 +30,8 @@ def pools(tmp_path):
         cutting = Cutting(patch, 1, 2, weak, foreground_share)
         labeled = [replace(c, values=(0, 1, 4)) for c in cases if c.label is not None]
         unlabeled = [c.without_label() for c in cases if c.label is None]
-        return LabeledPool(store, labeled, cutting), UnlabeledPool(store, unlabeled, cutting, NOTHING)
+        pool = UnlabeledPool(store, unlabeled, cutting, NOTHING)
+        return LabeledPool(store, labeled, cutting), pool
 
     return make
 
