@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import torch
 
-from common.batch import IGNORE, ClassVolume, Grid, PerClass, Reliability
+from common.batch import IGNORE, ClassVolume, Confusion, Grid, PerClass, Reliability
 
 BINS = 100
 """Steps of confidence, each 0.01 wide."""
+
+
+class HeldOut(NamedTuple):
+    """What became of predictions on cases that did not train."""
+
+    reliability: Reliability
+    confusion: Confusion
+
+
+def pooled(found: Iterable[HeldOut]) -> HeldOut:
+    """The pixels of several cases, or of several folds, as if they were of one."""
+    reliabilities, confusions = zip(*found, strict=True)
+    return HeldOut(torch.stack(reliabilities).sum(dim=0), torch.stack(confusions).sum(dim=0))
 
 
 def reliability(probs: ClassVolume, truth: Grid) -> Reliability:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -22,6 +22,7 @@ class Task:
     channels: int
     classes: tuple[str, ...]  # index 0 is background, or the first land-cover class
     colors: tuple[tuple[int, int, int], ...]  # one RGB per class, for pictures and color tables
+    background: int | None = None  # the class that is no object of its own; None: each is one
 
 
 class Case(Protocol):
@@ -78,8 +79,19 @@ class Domain(Protocol):
     def headline(self) -> tuple[str, str]:
         """``(metric, label)`` that validation maximizes and the report opens with."""
 
-    def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
-        """Training batches without end, a function of ``(seed, step)`` alone."""
+    def batches(
+        self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None
+    ) -> Iterator[Batch]:
+        """Training batches without end, a function of ``(seed, step, extra)`` alone.
+
+        Args:
+            seed: Of the order and of each view.
+            first_step: Counted from 0.
+            extra: By their id, how many times more labeled cases are seen; absent: as all others.
+        """
+
+    def shown(self) -> Mapping[str, frozenset[int]]:
+        """The classes in the annotation of each labeled case, by its id; of no other case."""
 
     def strong(self, image: Image) -> Image:
         """A harder photometric view, pixel for pixel aligned; drawn from torch's generator."""

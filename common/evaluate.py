@@ -13,12 +13,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common.batch import ClassVolume, Reliability
-from common.calibration import reliability
+from common.batch import ClassVolume, Grid
+from common.calibration import HeldOut, pooled, reliability
 from common.domain import Case, Domain, Split
 from common.errors import DataError
 from common.fit import Validation
 from common.hidden_truth import Trust, Watch, judge_pseudo_labels
+from common.metrics import confusion
 from common.record import (
     CASES,
     SUMMARY,
@@ -80,18 +81,17 @@ def validation(domain: Domain) -> Callable[[nn.Module], Validation] | None:
     return validate
 
 
-def calibration(domain: Domain) -> Callable[[nn.Module], Reliability] | None:
-    """What became of a predictor's confidence on the validation cases; None without any."""
+def calibration(domain: Domain) -> Callable[[nn.Module], HeldOut] | None:
+    """What became of a predictor's pixels on the validation cases; None without any."""
     if next(iter(domain.cases("validation")), None) is None:
         return None
 
-    def judge(predictor: nn.Module) -> Reliability:
-        found = [
-            reliability(predicted.cpu(), truth.cpu())
+    def judge(predictor: nn.Module) -> HeldOut:
+        return pooled(
+            _held_out(predicted.cpu(), truth.cpu())
             for case, predicted in predictions(domain, predictor, "validation")
             if (truth := case.truth) is not None
-        ]
-        return torch.stack(found).sum(dim=0)
+        )
 
     return judge
 
@@ -156,6 +156,11 @@ def evaluate(
     )
     _write(work, measured, _summary(domain, by_case, groups, seed), found)
     return found
+
+
+def _held_out(probs: ClassVolume, truth: Grid) -> HeldOut:
+    counts = confusion(probs.argmax(dim=0), truth, probs.shape[0])
+    return HeldOut(reliability(probs, truth), counts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from common import checkpoints, schedules
-from common.batch import Batch, Reliability
+from common.batch import Batch
+from common.calibration import HeldOut
 from common.domain import Domain
 from common.errors import TrainingError
 from common.filters import Calibrated
@@ -102,7 +103,7 @@ class Company:
     """Who listens to a fit and may speak to it."""
 
     validate: Callable[[nn.Module], Validation] | None = None  # None: the last weights are best
-    calibrate: Callable[[nn.Module], Reliability] | None = None  # None: no case is held out
+    calibrate: Callable[[nn.Module], HeldOut] | None = None  # None: no case is held out
     watch: Callable[[News], None] = lambda news: None
     should_stop: Callable[[], bool] = lambda: False
 
@@ -134,7 +135,7 @@ def fit(
 
     Args:
         learner: Networks already initialized.
-        batches: From the first step wanted to all batches from there on.
+        batches: From the first step wanted to all from there on, as the learner then stands.
 
     Raises:
         TrainingError: When a loss is not finite; the checkpoint before it is kept.
@@ -179,9 +180,9 @@ def fit(
         agreed = told or fabric.world_size == 1
         stopping = agreed and fabric.broadcast(company.should_stop())
         if stopping or over or told or done % settings.save_every == 0:
-            values = _finite(meter.flush(), learner, step=done)
-            _tell(journal, company, clock, done, values)
-        _recalibrate(learner, company, done)
+            _tell(journal, company, clock, done, _finite(meter.flush(), learner, step=done))
+        if _recalibrate(learner, company, fabric, done=done) and not over:
+            stream = batches(done * settings.accumulate)
         if over or (settings.validate_every and done % settings.validate_every == 0):
             if fabric.broadcast(_validated(learner, company, journal, state)):
                 checkpoints.save(fabric, best, state)
@@ -266,14 +267,20 @@ def _tell(
     company.watch(clock.news(step, values))
 
 
-def _recalibrate(learner: Learner, company: Company, done: int) -> None:
-    """Set a filter anew that is set by held-out cases, where it is time."""
+def _recalibrate(learner: Learner, company: Company, fabric: Fabric, *, done: int) -> bool:
+    """Set a filter anew that is set by held-out cases, where it is time.
+
+    Returns:
+        Whether that can change how often labeled cases are seen.
+    """
     keep = learner.keep
     if not isinstance(keep, Calibrated) or company.calibrate is None or done % keep.filter.every:
-        return
+        return False
     learner.eval()
-    keep.calibrate(company.calibrate(learner.nets.predictor))
+    # Running statistics differ between processes until the next step: one speaks for all.
+    keep.calibrate(fabric.broadcast(company.calibrate(learner.nets.predictor)))
     learner.train()
+    return keep.confusion is not None
 
 
 def _validated(

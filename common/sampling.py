@@ -1,9 +1,9 @@
-"""Which items a step sees: a function of (seed, step), whatever the number of workers."""
+"""Which items a step sees: a function of (seed, step, extra), whatever the number of workers."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -41,13 +41,28 @@ class Pool(Protocol, Generic[S]):
 
 
 class TwoStream(Dataset[Batch]):
-    """Step number in, batch out."""
+    """Step number in, batch out.
+
+    Args:
+        labeled: Annotated items.
+        unlabeled: Items without annotation.
+        size: Of a batch.
+        seed: Of the order and of each view.
+        extra: How many times more each labeled item is seen; none: all equally often.
+    """
 
     def __init__(
-        self, labeled: Pool[Labeled], unlabeled: Pool[Unlabeled], *, size: BatchSize, seed: int
+        self,
+        labeled: Pool[Labeled],
+        unlabeled: Pool[Unlabeled],
+        *,
+        size: BatchSize,
+        seed: int,
+        extra: Sequence[int] = (),
     ) -> None:
         self.labeled, self.unlabeled = labeled, unlabeled
         self.size, self.seed = size, seed
+        self.lists = listed(extra or [0] * len(labeled)), listed([0] * len(unlabeled))
 
     def __getitem__(self, step: int) -> Batch:
         return Batch(
@@ -58,11 +73,10 @@ class TwoStream(Dataset[Batch]):
     def _stream(self, pool: Pool[S], count: int, step: int, *, stream: int) -> S:
         if count == 0:
             return pool.nothing()
+        of = self.lists[stream]
         samples = [
-            pool.draw(index, generator(self.seed, stream, step, slot, VIEW))
-            for slot, index in enumerate(
-                items(len(pool), count, step=step, seed=(self.seed, stream))
-            )
+            pool.draw(int(of[place]), generator(self.seed, stream, step, slot, VIEW))
+            for slot, place in enumerate(items(len(of), count, step=step, seed=(self.seed, stream)))
         ]
         columns = (torch.stack(column) for column in zip(*samples, strict=True))
         return type(samples[0])(*columns)
@@ -77,6 +91,16 @@ class TwoStream(Dataset[Batch]):
             prefetch_factor=4 if self.size.workers else None,
         )
         return iter(loader)
+
+
+def listed(extra: Sequence[int]) -> np.ndarray:
+    """Items to permute: each once and as many times more as ``extra`` says, or in proportion.
+
+    The list is as short as the proportions allow: with the same ``extra`` for all, each is in it
+    once. An item that is in it several times can meet itself in a batch, cut for itself.
+    """
+    times = 1 + np.asarray(extra, dtype=np.int64)
+    return np.repeat(np.arange(len(times)), times // max(1, np.gcd.reduce(times)))
 
 
 def items(num_items: int, count: int, *, step: int, seed: tuple[int, ...]) -> list[int]:

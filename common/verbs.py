@@ -18,10 +18,11 @@ from typing import Any, cast, get_args
 import torch
 from torch import nn
 
-from common import checkpoints, config, report
+from common import checkpoints, config, oversampling, report
 from common import evaluate as evaluation
 from common.adapter import Adapter
 from common.batch import check_batch
+from common.calibration import pooled
 from common.config import Run
 from common.domain import Domain, Findings, Split
 from common.environment import record_environment
@@ -89,7 +90,12 @@ def train(
     with _asked_to_stop() as should_stop:
         return fit(
             learner,
-            lambda step: domain.batches(seed=run.seed + fabric.global_rank, first_step=step),
+            oversampling.batches(
+                domain,
+                learner.keep,
+                seed=run.seed + fabric.global_rank,
+                aloud=fabric.is_global_zero,
+            ),
             run.fit,
             fabric,
             seed=run.seed,
@@ -214,7 +220,7 @@ def _calibrated_by_folds(
         assert judge is not None, "a fold validates on what it does not train on"
         found.append(judge(trained(place, adapter)[1]))
     assert isinstance(learner.keep, Calibrated)
-    learner.keep.calibrate(torch.stack(found).sum(dim=0))
+    learner.keep.calibrate(pooled(found))
     return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,11 +47,14 @@ class Volumes:
             channels=len(settings.channels),
             classes=tuple(each.name for each in settings.classes),
             colors=settings.colors,
+            background=0,
         )
         self.headline = measures.HEADLINE
         self._cached: set[VolumeCase] = set()  # cases of this run, worth keeping preprocessed
 
-    def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
+    def batches(
+        self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None
+    ) -> Iterator[Batch]:
         size = self.settings.batch
         labeled = [*self.cases("labeled")]
         unlabeled = [case.without_label() for case in self.cases("unlabeled") if size.unlabeled > 0]
@@ -76,7 +79,15 @@ class Volumes:
             batches.UnlabeledPool(self.store, unlabeled, cutting, said),
             size=size if unlabeled else size.model_copy(update={"unlabeled": 0}),
             seed=seed,
+            extra=[(extra or {}).get(case.id, 0) for case in labeled],
         ).from_step(first_step)
+
+    def shown(self) -> dict[str, frozenset[int]]:
+        """But for the background, of which nobody asks."""
+        return {
+            case.id: frozenset(np.unique(self.store.foreground(case)[:, 0]).tolist())
+            for case in self.cases("labeled")
+        }
 
     def strong(self, image: Image) -> Image:
         return self.settings.strong(image)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.batch import IGNORE, Labeled, Unlabeled
-from common.weak_labels import anything
+from common.weak_labels import ClassSets, anything, possible
 from rsseg_ssl import reader
 from rsseg_ssl.augment import Weak, resampled, turned
 from rsseg_ssl.cases import Scene, SceneCase, read_target
 from rsseg_ssl.reader import Window
 from rsseg_ssl.settings import Statistics
+from rsseg_ssl.weak_labels import WeakLabels
 
 MEGABYTE = 2**20
 
@@ -39,6 +40,7 @@ class Memory:
         self._too_large: set[tuple[str, str]] = set()
         self._pixels: dict[str, tuple[NDArray[Any], NDArray[np.bool_]]] = {}
         self._targets: dict[str, NDArray[np.uint8]] = {}
+        self._class_sets: dict[str, ClassSets] = {}
 
     def pixels(self, scene: Scene, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """As :func:`rsseg_ssl.reader.read`."""
@@ -56,6 +58,17 @@ class Memory:
                 return read_target(case, window)
             self._targets[case.id] = read_target(case, case.whole)
         return cut(self._targets[case.id], window, fill=IGNORE)
+
+    def class_sets(self, said: WeakLabels, scene: Scene, window: Window) -> ClassSets:
+        """The classes that each pixel can have; beyond the edge, all of them."""
+        part, known = scene.whole, self._class_sets.get(scene.id)
+        if known is None and self._fits(scene, "weak labels"):
+            known = self._class_sets[scene.id] = said.class_sets(scene.id, part)
+        if known is None:
+            part = _inside(window, part)
+            known = said.class_sets(scene.id, part)
+        here = window._replace(top=window.top - part.top, left=window.left - part.left)
+        return ClassSets(cut(known.row, here, fill=0), known.table)
 
     def _fits(self, scene: Scene, what: str) -> bool:
         """Whether there is room for a whole scene, which is then taken."""
@@ -100,12 +113,14 @@ class _Windows:
         self, pixels: NDArray[Any], valid: NDArray[np.bool_], target: NDArray[Any], symmetry: int
     ) -> tuple[Tensor, Tensor]:
         """Resample, turn and normalize a window and what goes with it."""
-        tile = self.cutting.tile
-        pixels, valid, target = (resampled(each, tile) for each in (pixels, valid, target))
-        pixels, valid, target = (turned(each, symmetry) for each in (pixels, valid, target))
+        pixels, valid, target = (self.moved(each, symmetry) for each in (pixels, valid, target))
         raw = torch.from_numpy(pixels.astype(np.float32))
         image = normalize(raw[None], torch.from_numpy(valid)[None], self.cutting.statistics)[0]
         return image, torch.from_numpy(target)
+
+    def moved(self, pixels: NDArray[Any], symmetry: int) -> NDArray[Any]:
+        """A window as the weak view shows it."""
+        return turned(resampled(pixels, self.cutting.tile), symmetry)
 
 
 class LabeledPool:
@@ -114,6 +129,11 @@ class LabeledPool:
     def __init__(self, cases: Sequence[SceneCase], cutting: Cutting, memory: Memory) -> None:
         self.cases, self.memory = cases, memory
         self.windows = _Windows(cases, cutting)
+
+    @property
+    def names(self) -> list[str]:
+        """The scene of each item."""
+        return [self.cases[self.windows.scene_of(index)].id for index in range(len(self))]
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -141,8 +161,10 @@ class LabeledPool:
 class UnlabeledPool:
     """Windows without annotation, from scenes that have no path to one."""
 
-    def __init__(self, scenes: Sequence[Scene], cutting: Cutting, memory: Memory) -> None:
-        self.scenes, self.memory = scenes, memory
+    def __init__(
+        self, scenes: Sequence[Scene], cutting: Cutting, memory: Memory, said: WeakLabels
+    ) -> None:
+        self.scenes, self.memory, self.said = scenes, memory, said
         self.windows = _Windows(scenes, cutting)
 
     def __len__(self) -> int:
@@ -152,18 +174,30 @@ class UnlabeledPool:
         """A window, redrawn while it holds no data, at most ``tries`` times."""
         scene = self.scenes[self.windows.scene_of(index)]
         for _ in range(self.windows.cutting.tries):
-            pixels, valid = self.memory.pixels(scene, self.windows.draw(index, rng))
+            window = self.windows.draw(index, rng)
+            pixels, valid = self.memory.pixels(scene, window)
             if valid.any():
                 break
         symmetry = int(rng.integers(self.windows.cutting.weak.symmetries))
-        possible = torch.from_numpy(anything(self.windows.cutting.num_classes, dims=2))
-        return Unlabeled(*self.windows.finish(pixels, valid, valid, symmetry), possible)
+        image, seen = self.windows.finish(pixels, valid, valid, symmetry)
+        return Unlabeled(image, seen, self._possible(scene, window, symmetry))
 
     def nothing(self) -> Unlabeled:
         """No window."""
         image, valid = _nothing(self.windows.cutting)
-        possible = torch.from_numpy(anything(self.windows.cutting.num_classes, dims=2))
-        return Unlabeled(image, valid.bool(), possible.expand(0, -1, -1, -1))
+        every = torch.from_numpy(anything(self.windows.cutting.num_classes, dims=2))
+        return Unlabeled(image, valid.bool(), every.expand(0, -1, -1, -1))
+
+    def _possible(self, scene: Scene, window: Window, symmetry: int) -> Tensor:
+        """Flags ``(K, tile, tile)``; sides of 1 where the run tells no pixels apart."""
+        said, tile = self.said, self.windows.cutting.tile
+        if said.of(scene.id).drawn:
+            sets = self.memory.class_sets(said, scene, window)
+            row = self.windows.moved(sets.row, symmetry)
+            return torch.from_numpy(np.ascontiguousarray(possible(ClassSets(row, sets.table))))
+        left = said.tagged(scene.id)
+        flags = torch.tensor([[[each in left]] for each in range(said.num_classes)])
+        return flags.expand(-1, tile, tile) if said.tell_pixels_apart else flags
 
 
 def normalize(raw: Tensor, valid: Tensor, statistics: Statistics) -> Tensor:
@@ -192,6 +226,14 @@ def cut(pixels: NDArray[Any], window: Window, *, fill: float) -> NDArray[Any]:
     y, x = top - window.top, left - window.left
     out[..., y : y + inside.shape[-2], x : x + inside.shape[-1]] = inside
     return out
+
+
+def _inside(window: Window, whole: Window) -> Window:
+    """The part of ``window`` that lies in a scene."""
+    top, left = max(window.top, 0), max(window.left, 0)
+    bottom = min(window.top + window.height, whole.height)
+    right = min(window.left + window.width, whole.width)
+    return Window(top, left, max(0, bottom - top), max(0, right - left))
 
 
 def _start(extent: int, side: int, rng: np.random.Generator) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from common import splits
 from common.errors import DataError
 from common.splits import SPLITS, Known, Resolved, Splits
-from rsseg_ssl import blocks, layouts
+from rsseg_ssl import blocks, layouts, records
 from rsseg_ssl.blocks import Footprint, Leak, Single
 from rsseg_ssl.cases import Grid, Scene, SceneCase
 from rsseg_ssl.entries import Entry, Layout, scene_name
@@ -81,6 +81,17 @@ def localized(given: Splits, data: Path, known: Sequence[str]) -> Splits:
             names = tuple(scene_name(name, exists) for name in names)
         named[split] = names
     return Splits(**named)
+
+
+def shown(labeled: Iterable[SceneCase]) -> dict[str, frozenset[int]]:
+    """The classes that each labeled scene shows somewhere, by its name."""
+    cases = [*labeled]
+    looked_at = records.mask_records(cases)
+    held = {case.id: {value for value, _ in looked_at[case.id].counts} for case in cases}
+    return {
+        case.id: frozenset(k for k, value in enumerate(case.values) if value in held[case.id])
+        for case in cases
+    }
 
 
 def readable_grids(scenes: Iterable[Scene]) -> dict[str, Grid]:

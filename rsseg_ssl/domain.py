@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from common.adapter import Wish, file_name, repeated
+from common.adapter import Wish, file_name
 from common.batch import Batch, ClassVolume, Image
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
@@ -18,17 +18,18 @@ from common.errors import DataError
 from common.networks import blaming, of_peer
 from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
-from rsseg_ssl import batches, catalog, inspection, layouts, measures, reader, records
+from rsseg_ssl import batches, catalog, inspection, layouts, measures, reader, records, statements
 from rsseg_ssl.batches import Cutting, LabeledPool, Memory, UnlabeledPool
 from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.catalog import Catalog, read_catalog, without_truth
 from rsseg_ssl.draft import draft
-from rsseg_ssl.entries import Entry, rasters
 from rsseg_ssl.export import write_scene
 from rsseg_ssl.figures import draw_scene
 from rsseg_ssl.inference import predict_scene
 from rsseg_ssl.networks import AnyNetwork, ByName
 from rsseg_ssl.settings import RssegRun, RssegSettings, Statistics
+from rsseg_ssl.statements import weak_labels_of
+from rsseg_ssl.weak_labels import WeakLabels
 
 
 class Scenes:
@@ -40,20 +41,26 @@ class Scenes:
             channels=len(settings.measured.mean),
             classes=tuple(each.name for each in settings.classes),
             colors=settings.colors,
+            background=settings.background,
         )
         self.headline = measures.HEADLINE
 
-    def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
+    def batches(
+        self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None
+    ) -> Iterator[Batch]:
         unlabeled = [without_truth(case) for case in self.cases("unlabeled")]
+        labeled = LabeledPool([*self.cases("labeled")], self._cutting, self._memory)
         size = self.settings.batch
-        if not unlabeled:
-            size = size.model_copy(update={"unlabeled": 0})
         return TwoStream(
-            LabeledPool([*self.cases("labeled")], self._cutting, self._memory),
-            UnlabeledPool(unlabeled, self._cutting, self._memory),
-            size=size,
+            labeled,
+            UnlabeledPool(unlabeled, self._cutting, self._memory, self._weak_labels),
+            size=size if unlabeled else size.model_copy(update={"unlabeled": 0}),
             seed=seed,
+            extra=[(extra or {}).get(name, 0) for name in labeled.names],
         ).from_step(first_step)
+
+    def shown(self) -> dict[str, frozenset[int]]:
+        return catalog.shown(self.cases("labeled"))
 
     def strong(self, image: Image) -> Image:
         return self.settings.strong(image)
@@ -85,9 +92,10 @@ class Scenes:
                 yield from case.images
                 if split != "unlabeled" and case.mask is not None:
                     yield case.mask
+        yield from statements.files_of(self.settings, names_of(self.settings.splits, "unlabeled"))
 
     def find(self, paths: Sequence[Path]) -> list[SceneCase]:
-        entries, problems = _found(paths)
+        entries, problems = layouts.found(paths)
         cases = [catalog.case_of(entry, self.settings) for entry in entries]
         problems += [problem for case in cases for problem in self._unfit(case)]
         if problems:
@@ -135,6 +143,7 @@ class Scenes:
             ("window", f"{settings.tile} x {settings.tile} pixels"),
             ("spatial blocks", f"{len(groups)} ({settings.blocks.name})"),
             *((split, f"{len(names)} scenes") for split, names in splits.items()),
+            *statements.rows(settings, self._weak_labels.by_scene, len(splits["unlabeled"])),
             *inspection.gap_facts(leaks),
         ]
         return ReportText(
@@ -156,16 +165,14 @@ class Scenes:
     def _memory(self) -> Memory:
         return Memory(self.settings.cache_mb)
 
+    @functools.cached_property
+    def _weak_labels(self) -> WeakLabels:
+        return weak_labels_of(self.settings, self._catalog)
+
     @property
     def _cutting(self) -> Cutting:
-        settings = self.settings
-        return Cutting(
-            settings.tile,
-            settings.tries,
-            settings.weak,
-            settings.measured,
-            len(self.task.classes),
-        )
+        its = self.settings
+        return Cutting(its.tile, its.tries, its.weak, its.measured, len(self.task.classes))
 
     def _unfit(self, case: SceneCase) -> list[str]:
         try:
@@ -197,7 +204,7 @@ class Rsseg:
         return inspection.check_run(_own(run))
 
     def resolve(self, run: Run) -> Run:
-        settings = _own(run).domain
+        settings = statements.located_all(_own(run).domain)
         data = settings.data.expanduser().absolute()
         found = read_catalog(settings.model_copy(update={"data": data}))
         problems = [*found.layout.problems, *found.splits.problems]
@@ -270,25 +277,6 @@ def _bands(names: Sequence[str], settings: RssegSettings) -> str:
 def _valid(case: SceneCase) -> Tensor:
     _, valid = reader.read(case, case.whole)
     return torch.from_numpy(valid)
-
-
-def _found(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
-    """Scenes in files, folders, data sets and manifests; never with a mask."""
-    entries: list[Entry] = []
-    problems: list[str] = []
-    for path in paths:
-        if not path.exists():
-            problems.append(f"'{path}' does not exist.")
-        elif layouts.is_data_set(path):
-            layout = layouts.survey(path)
-            problems += layout.problems
-            entries += [Entry(each.id, each.images) for each in layout.entries]
-        else:
-            files = rasters(path) if path.is_dir() else [path]
-            entries += [Entry(file.stem, (file,)) for file in files]
-            if not files:
-                problems.append(f"'{path}' holds no raster, such as .tif.")
-    return entries, problems + repeated([entry.id for entry in entries])
 
 
 rsseg = Rsseg()

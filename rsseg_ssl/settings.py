@@ -16,6 +16,7 @@ from rsseg_ssl.blocks import AnyBlocks, Touching
 from rsseg_ssl.entries import color_of
 from rsseg_ssl.inference import InferenceSettings
 from rsseg_ssl.networks import AnyNetwork, ByName
+from rsseg_ssl.weak_labels import SceneWeakLabelFiles
 
 Byte: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 Color: TypeAlias = tuple[Byte, Byte, Byte]
@@ -64,6 +65,7 @@ class RssegSettings(DomainSettings):
     batch: BatchSize = BatchSize(labeled=4, unlabeled=8)
     network: AnyNetwork = ByName()
     partners: tuple[AnyNetwork, ...] = ()  # of the other peers of a mutual method, in turn
+    weak_labels: SceneWeakLabelFiles | None = None  # what is known of unlabeled scenes
     weak: Weak = Weak()
     strong: Strong = Strong()
     inference: InferenceSettings = InferenceSettings()
@@ -87,6 +89,12 @@ class RssegSettings(DomainSettings):
     def values(self) -> tuple[int, ...]:
         """The mask value of each class."""
         return tuple(each.value for each in self.classes)
+
+    @property
+    def background(self) -> int | None:
+        """Which class is called so; land cover has none, as a rule."""
+        names = [each.name.casefold() for each in self.classes]
+        return names.index("background") if "background" in names else None
 
     @property
     def colors(self) -> tuple[Color, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -113,8 +113,8 @@ def any_class(classes: int, dims: int) -> Tensor:
 
 
 class ToyPool:
-    def __init__(self, settings: ToySettings, kind: type, count: int = 40) -> None:
-        self.settings, self.kind, self.count = settings, kind, count
+    def __init__(self, settings: ToySettings, kind: type, count: int, *, classes: int) -> None:
+        self.settings, self.kind, self.count, self.classes = settings, kind, count, classes
 
     def __len__(self) -> int:
         return self.count
@@ -123,12 +123,15 @@ class ToyPool:
         image, target = disc(rng, self.settings.side, self.settings.dims)
         if self.kind is Labeled:
             return Labeled(image, target)
-        return Unlabeled(image, torch.ones_like(target).bool(), any_class(2, target.ndim))
+        return Unlabeled(
+            image, torch.ones_like(target).bool(), any_class(self.classes, target.ndim)
+        )
 
     def nothing(self) -> Unlabeled:
         sides = [self.settings.side] * self.settings.dims
         nothing = torch.zeros(0, 1, *sides), torch.zeros(0, *sides, dtype=torch.bool)
-        return Unlabeled(*nothing, any_class(2, len(sides)).expand(0, -1, *[1] * len(sides)))
+        none = any_class(self.classes, len(sides)).expand(0, *[-1] * (len(sides) + 1))
+        return Unlabeled(*nothing, none)
 
 
 class ToyDomain:
@@ -138,9 +141,18 @@ class ToyDomain:
         self.settings = settings
         self.task = Task(channels=1, classes=("rest", "disc"), colors=((0, 0, 0), (255, 0, 0)))
 
-    def batches(self, *, seed: int, first_step: int) -> Iterator[Batch]:
-        pools = ToyPool(self.settings, Labeled, 4), ToyPool(self.settings, Unlabeled)
-        return TwoStream(*pools, size=self.settings.batch, seed=seed).from_step(first_step)
+    def batches(
+        self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None
+    ) -> Iterator[Batch]:
+        kinds = {Labeled: 4, Unlabeled: 40}
+        classes = len(self.task.classes)
+        pools = [ToyPool(self.settings, *each, classes=classes) for each in kinds.items()]
+        more = [(extra or {}).get(f"labeled-{index}", 0) for index in range(4)]
+        two = TwoStream(*pools, size=self.settings.batch, seed=seed, extra=more)
+        return two.from_step(first_step)
+
+    def shown(self) -> dict[str, frozenset[int]]:
+        return {case.id: frozenset({0, 1}) for case in self.cases("labeled")}
 
     def strong(self, image: Tensor) -> Tensor:
         return image * 1.2 + 0.3 * torch.randn_like(image)

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common.batch import IGNORE
-from common.calibration import BINS, class_thresholds, reliability
+from common.calibration import BINS, HeldOut, class_thresholds, reliability
 from common.errors import ConfigError
 from common.filters import ClassCalibrated
 from common.fit import Company, FitSettings
 from common.folds import fold_runs
 from common.methods import FixMatch, Supervised
+from common.metrics import confusion
 from common.splits import Splits
 from tests.toy import ToyRun, ToySettings, toy_fit
 
@@ -28,6 +29,10 @@ def world(seed: int, *, pixels: int, right_when_sure: float) -> tuple[Tensor, Te
     truth = np.where(rng.random(pixels) < odds, label, 1 - label)
     probs = np.stack([np.where(label == k, confidence, 1 - confidence) for k in (0, 1)])
     return torch.from_numpy(probs), torch.from_numpy(truth)
+
+
+def held_out(probs: Tensor, truth: Tensor) -> HeldOut:
+    return HeldOut(reliability(probs, truth), confusion(probs.argmax(dim=0), truth, len(probs)))
 
 
 def test_who_keeps_a_promise_is_believed_early_and_who_breaks_it_late() -> None:
@@ -82,7 +87,7 @@ def test_the_live_filter_asks_of_each_pixel_what_its_class_demands() -> None:
     live = ClassCalibrated(low=0.5, high=0.9).start(2)
     probs = torch.tensor([[0.7, 0.3], [0.3, 0.7], [0.95, 0.05]]).T[None, :, None]
     assert live(probs).tolist() == [[[0.0, 0.0, 1.0]]]
-    live.calibrate(reliability(*world(0, pixels=100_000, right_when_sure=0.5)))
+    live.calibrate(held_out(*world(0, pixels=100_000, right_when_sure=0.5)))
     assert live(probs).tolist() == [[[1.0, 0.0, 1.0]]]
 
 
@@ -90,10 +95,10 @@ def test_a_run_is_calibrated_on_schedule_by_cases_that_do_not_train_and_remember
     method = FixMatch(filter=ClassCalibrated(low=0.5, high=0.9, every=4))
     asked = []
 
-    def calibrate(predictor: torch.nn.Module) -> Tensor:
+    def calibrate(predictor: torch.nn.Module) -> HeldOut:
         assert not predictor.training
         asked.append(1)
-        return reliability(*world(0, pixels=100_000, right_when_sure=0.5))
+        return held_out(*world(0, pixels=100_000, right_when_sure=0.5))
 
     company = Company(calibrate=calibrate)
     learner, _ = toy_fit(method, tmp_path, FitSettings(steps=9), company=company)
