@@ -19,6 +19,7 @@ from rsseg_ssl.entries import Entry, Layout
 from rsseg_ssl.judgment import Images, Masks, judge, judge_places, strange_values
 from rsseg_ssl.records import image_records, mask_records
 from rsseg_ssl.settings import RssegRun
+from rsseg_ssl.statements import check_weak_labels
 
 MANY_VALUES = 255
 ONLY_SUPERVISED = (
@@ -64,15 +65,16 @@ def check_run(run: RssegRun) -> Findings:
     problems += [*_split_problems(run, catalog), *_training_problems(run, catalog, masks)]
     problems += _setting_problems(run, images)
     warnings += [*_missing_classes(run, catalog, masks), *leak_warnings(catalog.leaks())]
+    said = check_weak_labels(run.domain, catalog)
     facts = [
         (f"{split} scenes", str(len(catalog.splits.names(split))))
         for split in SPLITS
         if isinstance(getattr(catalog.splits.splits, split), tuple)
     ]
     return Findings(
-        facts=(*facts, *_image_facts(images), *gap_facts(catalog.leaks())),
-        warnings=(*catalog.layout.warnings, *catalog.splits.warnings, *warnings),
-        problems=(*catalog.layout.problems, *problems),
+        facts=(*facts, *_image_facts(images), *said.facts, *gap_facts(catalog.leaks())),
+        warnings=(*catalog.layout.warnings, *catalog.splits.warnings, *warnings, *said.warnings),
+        problems=(*catalog.layout.problems, *problems, *said.problems),
     )
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from common.adapter import repeated
 from rsseg_ssl import photographs
-from rsseg_ssl.entries import Entry, Layout, Named, color_of, paired
+from rsseg_ssl.entries import Entry, Layout, Named, color_of, paired, rasters
 
 KNOWN: Mapping[str, Callable[[Path, str | None], Layout]] = {
     "JPEGImages": photographs.voc,
@@ -61,6 +62,25 @@ def survey(data: Path, masks: str | None = None) -> Layout:
 def is_data_set(path: Path) -> bool:
     """Whether :func:`survey` knows what is where in ``path``."""
     return path.suffix.lower() == ".csv" or _reader(path) is not None
+
+
+def found(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+    """Scenes in files, folders, data sets and manifests, never with a mask; and problems."""
+    entries: list[Entry] = []
+    problems: list[str] = []
+    for path in paths:
+        if not path.exists():
+            problems.append(f"'{path}' does not exist.")
+        elif is_data_set(path):
+            layout = survey(path)
+            problems += layout.problems
+            entries += [Entry(each.id, each.images) for each in layout.entries]
+        else:
+            files = rasters(path) if path.is_dir() else [path]
+            entries += [Entry(file.stem, (file,)) for file in files]
+            if not files:
+                problems.append(f"'{path}' holds no raster, such as .tif.")
+    return entries, problems + repeated([entry.id for entry in entries])
 
 
 def _reader(data: Path) -> Callable[[Path, str | None], Layout] | None:

@@ -15,8 +15,10 @@ from rsseg_ssl.batches import Cutting, LabeledPool, Memory, UnlabeledPool, cut, 
 from rsseg_ssl.catalog import without_truth
 from rsseg_ssl.reader import Window
 from rsseg_ssl.settings import Statistics
+from rsseg_ssl.weak_labels import WeakLabels
 from tests.rsseg_ssl.scenes import noise, save, scene
 
+NOTHING = WeakLabels(num_classes=2)
 PLAIN = Statistics(mean=(0.0, 0.0), std=(1.0, 1.0))
 
 
@@ -61,7 +63,7 @@ def test_a_window_is_a_function_of_its_generator_and_not_of_the_memory(tmp_path)
 def test_a_large_scene_gives_as_many_items_as_tiles_and_a_small_one_gives_one(tmp_path):
     scenes = [coordinates(tmp_path, side=side, name=f"s{side}") for side in (8, 16, 40)]
     assert len(LabeledPool(scenes, cutting(), Memory(0))) == 1 + 1 + 7
-    pool = UnlabeledPool([without_truth(each) for each in scenes], cutting(), Memory(0))
+    pool = UnlabeledPool([without_truth(each) for each in scenes], cutting(), Memory(0), NOTHING)
     assert len(pool) == 9
 
 
@@ -70,7 +72,7 @@ def test_a_scene_smaller_than_a_tile_is_padded_with_nothing(tmp_path):
     image, target = LabeledPool([case], cutting(), Memory(10)).draw(0, generator(0))
     assert (target != IGNORE).sum() == 100
     assert (image[:, target == IGNORE] == 0).all()
-    seen, valid, _ = UnlabeledPool([case], cutting(), Memory(10)).draw(0, generator(0))
+    seen, valid, _ = UnlabeledPool([case], cutting(), Memory(10), NOTHING).draw(0, generator(0))
     assert valid.sum() == 100
     assert (seen[:, ~valid] == 0).all()
 
@@ -114,13 +116,13 @@ def test_an_empty_scene_and_an_ignored_mask_give_finite_windows(tmp_path):
     image, target = LabeledPool([empty], cutting(), Memory(10)).draw(0, generator(0))
     assert (image == 0).all()
     assert (target == IGNORE).all()
-    image, valid, _ = UnlabeledPool([empty], cutting(), Memory(10)).draw(0, generator(0))
+    image, valid, _ = UnlabeledPool([empty], cutting(), Memory(10), NOTHING).draw(0, generator(0))
     assert (image == 0).all()
     assert not valid.any()
 
 
 def test_a_pool_of_nothing_still_has_the_right_shape(tmp_path):
-    pool = UnlabeledPool([], cutting(), Memory(0))
+    pool = UnlabeledPool([], cutting(), Memory(0), NOTHING)
     assert len(pool) == 0
     assert pool.nothing().image.shape == (0, 2, 16, 16)
     assert pool.nothing().valid.shape == (0, 16, 16)
