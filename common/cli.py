@@ -291,4 +291,6 @@ def _hush_libraries() -> None:
             level, text = record.levelname.title(), escape(record.getMessage())
             err.print(f"[yellow]{level}[/]: {text}", soft_wrap=True)
 
-    logging.getLogger("seg_ssl").handlers = [Speak()]
+    own = logging.getLogger("seg_ssl")
+    own.handlers = [Speak()]
+    own.setLevel(logging.INFO)

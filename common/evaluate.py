@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from common import oversampling
 from common.batch import ClassVolume, Grid
 from common.calibration import HeldOut, pooled, reliability
 from common.domain import Case, Domain, Split
@@ -144,7 +145,7 @@ def evaluate(
         groups=len(set(groups)),
         unmeasured=tuple(unmeasured),
         classes=_looks(domain),
-        data=tuple(text.data),
+        data=(*text.data, *(oversampling.facts(domain, trust.keep) if trust else ())),
         rules=tuple(text.rules),
         warnings=tuple(text.warnings),
         splits={name: tuple(cases) for name, cases in text.splits.items()},

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple, TypeAlias
 
-from torch import nn
-
 from common.batch import Batch, Confusion
 from common.domain import Domain
 from common.filters import Calibrated
@@ -66,7 +64,7 @@ def extra_times(poor: Sequence[Poor], shown: Shown) -> dict[str, int]:
 
 
 def in_words(poor: Sequence[Poor], shown: Shown, classes: Sequence[str]) -> str:
-    """What is seen more often and why, in one line."""
+    """Which classes are poor and what follows from it, in one line."""
     counts = [sum(each.label in own for own in shown.values()) for each in poor]
     told = [
         f"{classes[p.label]} (IoU {p.iou:.2f} below {p.mean:.2f}), "
@@ -75,12 +73,18 @@ def in_words(poor: Sequence[Poor], shown: Shown, classes: Sequence[str]) -> str:
     ]
     end = ""
     if any(counts) and len({*extra_times(poor, shown).values()}) == 1:
-        end = ". All labeled cases show the same of these, so none is seen more often than another"
-    return f"poor classes: {'; '.join(told)}{end}."
+        end = "; all labeled cases alike, so that this changes nothing"
+    return "; ".join(told) + end
+
+
+def facts(domain: Domain, keep: object) -> list[tuple[str, str]]:
+    """What a report says of oversampling, as ``keep`` last saw the held-out cases."""
+    poor = _poor(keep, domain.task.background)
+    return [("poor classes", in_words(poor, domain.shown(), domain.task.classes))] if poor else []
 
 
 def batches(
-    domain: Domain, keep: nn.Module, *, seed: int, aloud: bool
+    domain: Domain, keep: object, *, seed: int, aloud: bool
 ) -> Callable[[int], Iterator[Batch]]:
     """From a first step to all batches from there on, as ``keep`` then stands.
 
@@ -101,14 +105,14 @@ def batches(
     return from_step
 
 
-def _poor(keep: nn.Module, background: int | None) -> tuple[Poor, ...]:
+def _poor(keep: object, background: int | None) -> tuple[Poor, ...]:
     if not isinstance(keep, Calibrated) or keep.confusion is None:
         return ()
     return poor_classes(keep.confusion.cpu(), keep.filter.oversampling, background=background)
 
 
 def _tell(poor: Sequence[Poor], shown: Shown, classes: Sequence[str]) -> None:
-    logger.info(in_words(poor, shown, classes))
+    logger.info("poor classes: %s.", in_words(poor, shown, classes))
     missing = [classes[p.label] for p in poor if not any(p.label in own for own in shown.values())]
     if missing:
         logger.warning(
