@@ -114,3 +114,50 @@ def test_every_method_ends_with_the_same_weights_in_both_of_two_processes(tmp_pa
     assert first.keys() == second.keys() == names
     for name, weights in first.items():
         assert all(torch.equal(a, b) for a, b in zip(weights, second[name], strict=True)), name
+
+
+TWO_OPINIONS = """
+    import sys
+    from pathlib import Path
+
+    import torch
+
+    torch.set_num_threads(1)
+    sys.path.insert(0, {root!r})
+    from common import oversampling
+    from common.calibration import BINS, HeldOut
+    from common.filters import ClassCalibrated
+    from common.fit import Company, FitSettings, Learner, fit, launch
+    from common.methods import FixMatch
+    from tests.common.test_oversampling import Uneven
+
+    settings = FitSettings(steps=5, devices=2, accelerator="cpu")
+    fabric = launch(settings)
+    rank, domain = fabric.global_rank, Uneven()
+    torch.manual_seed(0)
+    learner = Learner(FixMatch(filter=ClassCalibrated(every=2, oversampling=10)), domain)
+    opinion = torch.tensor([[[90, 10], [70, 30]], [[30, 70], [10, 90]]][rank])
+    fit(
+        learner,
+        oversampling.batches(domain, learner.keep, seed=rank, aloud=rank == 0),
+        settings,
+        fabric,
+        seed=0,
+        folder=Path(sys.argv[1]),
+        company=Company(calibrate=lambda net: HeldOut(torch.zeros(3, 2, BINS), opinion)),
+    )
+    torch.save([domain.asked, learner.keep.confusion], Path(sys.argv[1]) / f"asked{{rank}}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_which_cases_are_seen_more_often(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(TWO_OPINIONS.format(root=str(Path(__file__).parents[2]))))
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300)
+    (first, held), (second, other) = (
+        torch.load(tmp_path / f"asked{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
+    assert first == second
+    assert [max(extra.values(), default=0) for extra in first] == [0, 2, 2]
+    assert held.tolist() == other.tolist() == [[90, 10], [70, 30]]
