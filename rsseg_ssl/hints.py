@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import shapely
@@ -33,7 +33,9 @@ ASLANT = np.array([0.75488, 0.56984])
 GRAZED_PIXELS = 0.49
 """A box of a neighbor that reaches no further into a scene says nothing of it."""
 
-ShapeArray = NDArray[np.object_]
+ShapeArray: TypeAlias = NDArray[np.object_]
+Where: TypeAlias = NDArray[np.int64]
+"""Positions of some shapes among others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ class Shapes:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def meeting(self, window: Window, margin_yx: tuple[float, float] = (0, 0)) -> dict[int, Any]:
+    def meeting(self, window: Window, margin_yx: tuple[float, float] = (0, 0)) -> dict[int, Where]:
         """Positions of the shapes that meet ``window`` and a margin around it, by class index."""
         rows, columns = margin_yx
         area = shapely.box(
@@ -60,9 +62,9 @@ class Shapes:
         labels = self.labels[found]
         return {label: found[labels == label] for label in np.unique(labels).tolist()}
 
-    def named(self, positions: Sequence[int]) -> str:
+    def named(self, positions: Where) -> str:
         """Where these shapes come from."""
-        return listed([self.sources[each] for each in positions], most=3)
+        return listed([self.sources[each] for each in positions.tolist()], most=3)
 
     @functools.cached_property
     def _tree(self) -> shapely.STRtree:
@@ -108,7 +110,7 @@ class Boxes(Drawn):
 
     def source(self, label: int) -> str:
         """Where its boxes come from."""
-        return self.shapes.named(np.flatnonzero(self.shapes.labels == label).tolist())
+        return self.shapes.named(np.flatnonzero(self.shapes.labels == label))
 
 
 class Points(Drawn):
@@ -209,15 +211,12 @@ def reach_yx(grid: Grid, radius_m: float) -> tuple[float, float]:
 
 def _burned(geometries: ShapeArray, window: Window, *, all_touched: bool) -> NDArray[np.bool_]:
     """Which pixels of ``window`` the shapes cover."""
-    top, left, height, width = window
-    near = shapely.clip_by_rect(geometries, left - 1, top - 1, left + width + 1, top + height + 1)
-    near = near[~shapely.is_empty(near)]
-    if not len(near):
-        return np.zeros((height, width), dtype=bool)
+    if not len(geometries):
+        return np.zeros((window.height, window.width), dtype=bool)
     burned = rasterize(
-        [*near],
-        out_shape=(height, width),
-        transform=Affine.translation(left, top),
+        [*geometries],
+        out_shape=(window.height, window.width),
+        transform=Affine.translation(window.left, window.top),
         all_touched=all_touched,
         dtype=np.uint8,
     )

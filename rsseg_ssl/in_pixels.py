@@ -66,28 +66,27 @@ def read_masks(folder: Path, unmarked: int, survey: Survey) -> dict[str, Drawn]:
     """
     legend, problems, found = survey.legend, list[str](), dict[str, Drawn]()
     names = {file_name(name): name for name in survey.scenes}
+    files = rasters(folder)
     if unmarked in legend.values:
         raise DataError(
-            f"domain.weak_labels.unmarked is {unmarked}, which is the value of class "
-            f"'{legend.classes[legend.values.index(unmarked)]}'. Set it to a value that only means "
+            f"domain.weak_labels.unmarked {unmarked} is also the value of class "
+            f"'{legend.classes[legend.values.index(unmarked)]}'. Set it to a value that only says "
             "that nobody drew."
         )
-    files = rasters(folder)
     if not files:
-        problems.append("holds no raster. Expected one mask per scene, named like the scene.")
+        raise DataError(f"{folder} holds no raster. Give one mask per scene, named like it.")
     for path in files:
         name = names.get(path.stem)
         if name is None:
-            problems.append(f"there is no scene for {path.name}.{closest(path.stem, [*names])}")
+            known = closest(path.stem, [*names])
+            problems.append(f"{path.name}: there is no case '{path.stem}'.{known}")
         elif name in found:
-            problems.append(f"scene '{name}' has more than one file, {path.name} too. Keep one.")
+            problems.append(f"{path.name}: scene '{name}' has another one, too. Remove one.")
         elif name in survey.grids:
             try:
-                unmarked_values = _unmarked(path, name, unmarked, survey)
+                found[name] = Painted(path, legend.values, _unmarked(path, name, unmarked, survey))
             except DataError as error:
-                problems.append(str(error))
-            else:
-                found[name] = Painted(path, legend.values, unmarked_values)
+                problems.append(f"{path.name}: {error}")
     if problems:
         raise DataError.listing(folder, problems)
     return found
@@ -130,14 +129,14 @@ def _unmarked(path: Path, name: str, unmarked: int, survey: Survey) -> tuple[int
     source = reader.opened(path)
     if source.count > 1 or "float" in source.dtypes[0]:
         raise DataError(
-            f"{path.name} has {source.count} bands of {source.dtypes[0]}, expected one of whole "
-            "numbers: class values."
+            f"{source.count} bands of {source.dtypes[0]}, expected one of whole numbers: class "
+            "values."
         )
     difference = survey.grids[name].difference(grid_of(path))
     if difference:
         raise GridMismatch(
-            f"scene '{name}' and its scribbles {path.name} are not on one grid: {difference}. "
-            "Draw them on the scene's own pixels, or resample them (gdalwarp -r near)."
+            f"scene '{name}' and its scribbles are not on one grid: {difference}. Draw them on the "
+            "pixels of the scene, or resample them (gdalwarp -r near)."
         )
     declared = source.nodata
     kept = {unmarked, *survey.ignore, *([int(declared)] if declared is not None else [])}

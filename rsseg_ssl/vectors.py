@@ -55,25 +55,20 @@ class Features:
         assert grid.crs is not None
         crs, inverse = pyproj.CRS.from_wkt(grid.crs.to_wkt()), ~grid.transform
         outline = _outline(grid.shape_yx, margin_yx)
-        around = _mapped(outline, grid.transform)
-        here = self.geometries
+        around = shapely.transform(_mapped(outline, grid.transform), _between(crs, self.crs))
+        area = _area(around)
+        found = np.sort(self._tree.query(area, predicate="intersects"))
+        here = shapely.intersection(self.geometries[found], area)
         if crs != self.crs:
-            area = _area(shapely.transform(around, _between(crs, self.crs)))
-            found = self._tree.query(area, predicate="intersects")
-            here = shapely.intersection(self.geometries[found], area)
             here = shapely.segmentize(here, (shapely.length(area) or 1.0) / (4 * PIECES))
             here = shapely.transform(here, _between(self.crs, crs))
             self._all_finite(here, found, grid)
-        else:
-            found = self._tree.query(around, predicate="intersects")
-            here = self.geometries[found]
         shapes = np.array([_mapped(each, inverse) for each in here], dtype=object)
         meets = shapely.intersects(shapes, outline)
-        kept = np.sort(found[meets])
         return Shapes(
-            geometries=shapes[meets][np.argsort(found[meets])],
-            labels=self.labels[kept],
-            sources=tuple(f"{self.path.name}, feature {each + 1}" for each in kept.tolist()),
+            geometries=shapes[meets],
+            labels=self.labels[found[meets]],
+            sources=tuple(f"{self.path.name}, feature {n + 1}" for n in found[meets].tolist()),
         )
 
     def _all_finite(self, moved: ShapeArray, found: NDArray[np.int64], grid: Grid) -> None:
@@ -182,6 +177,8 @@ def _transformer(source: str, target: str) -> pyproj.Transformer:
 
 def _between(source: pyproj.CRS, target: pyproj.CRS) -> Any:  # noqa: ANN401
     """What moves coordinates ``(N, 2)`` from one CRS to the other; infinite where it cannot."""
+    if source == target:
+        return lambda xy: xy
     try:
         transformer = _transformer(source.to_wkt(), target.to_wkt())
     except pyproj.exceptions.ProjError as error:

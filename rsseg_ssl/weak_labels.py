@@ -118,7 +118,7 @@ def read_hints(files: SceneWeakLabelFiles, data: Path, survey: Survey) -> Readin
                     drawn.setdefault(name, {})[kind] = each
                 spoken = found
         except DataError as error:
-            problems += _apart(error)
+            problems += _apart(error, given)
             continue
         if not spoken:
             silent.append(f"{kind} ({given})")
@@ -205,7 +205,7 @@ def _of_unlabeled(tags: Mapping[str, frozenset[int]], survey: Survey) -> dict[st
     return {name: classes for name, classes in tags.items() if name in survey.grids}
 
 
-def _apart(error: DataError) -> list[str]:
+def _apart(error: DataError, path: Path) -> list[str]:
     """The problems of one file, each for itself."""
     first, *rest = str(error).splitlines()
-    return [f"{first.rpartition(': ')[0]}: {each.strip()}" for each in rest] or [first]
+    return [f"{path.name}, {each.strip()}" for each in rest] or [first]
