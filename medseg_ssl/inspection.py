@@ -235,6 +235,8 @@ def _absent_classes(settings: MedsegSettings, split: Resolved, looks: dict[str, 
 
 def _weak_labels(settings: MedsegSettings, split: Resolved, found: Survey) -> Findings:
     """What is wrong with them, as far as their cases are sound."""
+    if settings.weak_labels is None:
+        return Findings()
     sound = {name for name, look in found.looks.items() if look.channels and not look.problems}
     learned = {*split.names("labeled"), *split.names("unlabeled")} & sound
     spacing_mm = settings.spacing_mm

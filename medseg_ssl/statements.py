@@ -55,8 +55,6 @@ def check_weak_labels(
     settings: MedsegSettings, unlabeled: Sequence[VolumeCase], cases: Collection[str], store: Store
 ) -> Findings:
     """What training would stumble over in the weak labels of ``unlabeled``, which are sound."""
-    if settings.weak_labels is None:
-        return Findings()
     read = _read(settings, cases)
     names = [case.id for case in unlabeled]
     warnings = []

@@ -77,8 +77,7 @@ class Store:
             DataError: When what is said of it cannot be used.
         """
         drawn = [hints.scribble.path] if hints.scribble else []
-        said = hints.model_dump(mode="json")
-        name = self._name([*volume.images, *drawn], said, [*classes])
+        name = self._name([*volume.images, *drawn], hints.digest, [*classes])
 
         def make() -> dict[str, np.ndarray]:
             return sets_of(volume, hints, self.recipe, classes)._asdict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -95,6 +97,11 @@ class VolumeHints(Settings):
     def is_spatial(self) -> bool:
         """Whether it tells one voxel from another."""
         return bool(self.boxes or self.points or self.scribble)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Different for different hints."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class VolumeLegend(NamedTuple):

@@ -14,7 +14,7 @@ from common.errors import DataError
 from common.weak_labels import possible
 from medseg_ssl.augment import Placement, in_voxels, rotation
 from medseg_ssl.batches import decoded
-from medseg_ssl.cases import Geometry, UnlabeledVolume, read_geometry
+from medseg_ssl.cases import Geometry, UnlabeledVolume, read_geometry, read_label
 from medseg_ssl.hints import Place, around, faults, inside, place_of, sets_of
 from medseg_ssl.preprocess import Recipe, grid_of, nearest, preprocess, ras
 from medseg_ssl.weak_labels import Box, Point, Scribble, VolumeHints
@@ -259,3 +259,25 @@ def test_nothing_drawn_rules_nothing_out(tmp_path):
     assert place_of(case.images, Recipe(spacing_mm=(1, 1, 1))).file.shape == SHAPE
     sets = sets_of(case, VolumeHints(scribble=scribble), Recipe(spacing_mm=(1, 1, 1)), CLASSES)
     assert possible(sets).all()
+
+
+def test_hints_made_of_a_real_label_never_rule_it_out(data, tmp_path):
+    folder, recipe = data / "hippocampus", Recipe(spacing_mm=(1.3, 0.9, 1.1))
+    for path in sorted((folder / "labelsTr").glob("hippocampus_00*.nii.gz"))[:4]:
+        truth, geometry = read_label(path), read_geometry([path])
+        voxels = [np.argwhere(truth == label) for label in (1, 2)]
+        drawn = np.where(np.arange(len(truth))[:, None, None] == voxels[0][0][0], truth, 255)
+        scribble = save(tmp_path / path.name, drawn.astype(np.uint8), geometry.affine)
+        hints = VolumeHints(
+            tags=(1, 2),
+            boxes=tuple(
+                box(each.min(axis=0), each.max(axis=0), "voxel", label)
+                for label, each in enumerate(voxels, start=1)
+            ),
+            scribble=Scribble(path=scribble, values=(0, 1, 2), unmarked=255),
+        )
+        case = UnlabeledVolume(path.name, (folder / "imagesTr" / path.name,))
+        flags = possible(sets_of(case, hints, recipe, CLASSES))
+        seen = nearest(truth, geometry, recipe).astype(int)
+        assert np.take_along_axis(flags, seen[None], axis=0).all()
+        assert flags.mean() < 0.6
