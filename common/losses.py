@@ -17,18 +17,15 @@ from torch import Tensor
 from common.batch import (
     IGNORE,
     Labeled,
-    Labels,
     Logits,
-    Mask,
     PerClass,
     Probs,
     Pseudo,
     Scalar,
-    SoftPseudo,
     Weights,
     one_hot,
 )
-from common.settings import NonNegative, Settings
+from common.settings import Fraction, NonNegative, Settings
 
 TINY = 1e-6
 """Keeps a divisor that may be nothing from being 0; small against any that is something."""
@@ -38,14 +35,7 @@ class Loss(Settings):
     """Judges logits against labels, pixel by pixel, each weighted in [0, 1]."""
 
     @abstractmethod
-    def __call__(
-        self,
-        logits: Logits,
-        target: Labels,
-        weight: Weights,
-        *,
-        importance: PerClass | None = None,
-    ) -> Scalar:
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
         """A scalar; 0 where every weight is 0 or every target is IGNORE.
 
         With ``importance``, one number from 0 up for each class, it becomes an average in which
@@ -63,20 +53,8 @@ class CrossEntropy(Loss):
 
     name: Literal["cross_entropy"] = "cross_entropy"
 
-    def __call__(
-        self,
-        logits: Logits,
-        target: Labels,
-        weight: Weights,
-        *,
-        importance: PerClass | None = None,
-    ) -> Scalar:
-        per_pixel = F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="none")
-        known = target != IGNORE
-        if importance is None:
-            return (per_pixel * weight).sum() / known.sum().clamp_min(1)
-        counts = importance[torch.where(known, target, 0)] * known
-        return (per_pixel * weight * counts).sum() / counts.sum().clamp_min(TINY)
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
+        return _average(_missed(logits, label), label, importance)
 
 
 class Dice(Loss):
@@ -91,22 +69,11 @@ class Dice(Loss):
     name: Literal["dice"] = "dice"
     smooth: NonNegative = 1e-5
 
-    def __call__(
-        self,
-        logits: Logits,
-        target: Labels,
-        weight: Weights,
-        *,
-        importance: PerClass | None = None,
-    ) -> Scalar:
-        probs = logits.float().softmax(dim=1)
-        trust = (weight * (target != IGNORE)).unsqueeze(1)
-        truth = one_hot(target, logits.shape[1]) * trust
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
+        probs, truth, trust = _compared(logits, label)
         overlap, size = _per_class(probs * truth), _per_class(probs * trust + truth)
-        present = (_per_class(truth) > 0).to(probs.dtype)
-        dice = (2 * overlap + self.smooth) / (size + self.smooth)
-        counts = present if importance is None else present * importance
-        return ((1 - dice) * counts).sum() / counts.sum().clamp_min(TINY)
+        lost = 1 - (2 * overlap + self.smooth) / (size + self.smooth)
+        return _over_classes(lost, truth, importance)
 
 
 class CrossEntropyDice(Loss):
@@ -117,99 +84,154 @@ class CrossEntropyDice(Loss):
 
     name: Literal["cross_entropy_dice"] = "cross_entropy_dice"
 
-    def __call__(
-        self,
-        logits: Logits,
-        target: Labels,
-        weight: Weights,
-        *,
-        importance: PerClass | None = None,
-    ) -> Scalar:
-        parts = CrossEntropy(), Dice()
-        first, second = (part(logits, target, weight, importance=importance) for part in parts)
-        return first + second
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
+        return CrossEntropy()(logits, label, importance) + Dice()(logits, label, importance)
 
 
-AnyLoss = Annotated[CrossEntropy | Dice | CrossEntropyDice, Field(discriminator="name")]
+class GeneralizedCrossEntropy(Loss):
+    """``(1 - p^q) / q`` of the labeled class: cross-entropy as q nears 0, absolute error at 1 [1].
+
+    A pixel that contradicts its label pulls the less, the larger q. Divisor: as cross-entropy.
+
+    [1] Zhang and Sabuncu, Generalized cross entropy, 2018, arXiv:1805.07836, Eq. 6.
+    """
+
+    name: Literal["generalized_cross_entropy"] = "generalized_cross_entropy"
+    q: Annotated[float, Field(gt=0, le=1)] = 0.7
+
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
+        lost = -torch.expm1(-self.q * _missed(logits, label)) / self.q
+        return _average(lost, label, importance)
+
+
+class SymmetricCrossEntropy(Loss):
+    """Cross-entropy of the prediction and, the other way round, of the label [1].
+
+    ``log 0`` of the label is set to ``log_zero``, so the second term is the absolute error times
+    that. Divisor: as cross-entropy.
+
+    [1] Wang et al., Symmetric cross entropy, 2019, arXiv:1908.06112, Eq. 7.
+    """
+
+    name: Literal["symmetric_cross_entropy"] = "symmetric_cross_entropy"
+    alpha: NonNegative = 0.1  # of cross-entropy
+    beta: NonNegative = 1.0  # of its reverse
+    log_zero: Annotated[float, Field(lt=0)] = -4.0  # A
+
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
+        missed = _missed(logits, label)
+        reverse = self.log_zero * torch.expm1(-missed)
+        return _average(self.alpha * missed + self.beta * reverse, label, importance)
+
+
+class Bootstrapping(Loss):
+    """Cross-entropy against a label that is mixed with the prediction itself [1].
+
+    ``beta`` of the label and ``1 - beta`` of the class probabilities, through which no gradient
+    flows. Divisor: as cross-entropy.
+
+    [1] Reed et al., Bootstrapping, 2014, arXiv:1412.6596, Eq. 6 (soft).
+    """
+
+    name: Literal["bootstrapping"] = "bootstrapping"
+    beta: Fraction = 0.95
+
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
+        log_probs = logits.float().log_softmax(dim=1)
+        own = -(log_probs.detach().exp() * log_probs).sum(dim=1) * (label.target != IGNORE)
+        lost = self.beta * _missed(logits, label) + (1 - self.beta) * own
+        return _average(lost, label, importance)
+
+
+class NegativeLearning(Loss):
+    """``-log(1 - p)`` of a class that the label does not name, drawn anew for each pixel [1].
+
+    To say what a pixel is not is right more often than to say what it is. Divisor: as
+    cross-entropy.
+
+    [1] Kim et al., NLNL, 2019, arXiv:1908.07387, Eq. 2.
+    """
+
+    name: Literal["negative_learning"] = "negative_learning"
+
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
+        classes, known = logits.shape[1], label.target != IGNORE
+        further = torch.randint_like(label.target, 1, classes)
+        other = torch.where(known, (label.target + further) % classes, 0).unsqueeze(1)
+        log_probs = logits.float().log_softmax(dim=1)
+        rest = log_probs.scatter(1, other, -torch.inf).logsumexp(dim=1)
+        return _average(-rest * known, label, importance)
+
+
+class NoiseRobustDice(Loss):
+    """Dice whose errors count by the power ``gamma``: 2 is Dice with squares, 1 absolute error [1].
+
+    Averaged over the classes present. Divisor: as Dice.
+
+    [1] Wang et al., COPLE-Net, IEEE TMI 2020, doi:10.1109/TMI.2020.3000314, Eq. 3.
+    """
+
+    name: Literal["noise_robust_dice"] = "noise_robust_dice"
+    gamma: Annotated[float, Field(ge=1, le=2)] = 1.5
+    smooth: NonNegative = 1e-5
+
+    def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
+        probs, truth, trust = _compared(logits, label)
+        hit = one_hot(label.target, logits.shape[1])
+        # A power below 2 of exactly 0 has no second derivative, and of 1 no first: stay above.
+        errors = ((probs - hit).abs().clamp_min(TINY) ** self.gamma) * trust
+        size = _per_class(probs.square() * trust + truth)
+        lost = _per_class(errors) / (size + self.smooth)
+        return _over_classes(lost, truth, importance)
+
+
+AnyLoss = Annotated[
+    CrossEntropy
+    | Dice
+    | CrossEntropyDice
+    | GeneralizedCrossEntropy
+    | SymmetricCrossEntropy
+    | Bootstrapping
+    | NegativeLearning
+    | NoiseRobustDice,
+    Field(discriminator="name"),
+]
 """What a loss may be in a YAML file."""
 
 
-def supervised(loss: Loss, logits: Logits, truth: Labeled) -> Scalar:
+def supervised(
+    loss: Loss, logits: Logits, truth: Labeled, importance: PerClass | None = None
+) -> Scalar:
     """``loss`` against an annotation: every annotated pixel counts fully."""
-    return loss(logits, truth.target, torch.ones_like(truth.target, dtype=torch.float32))
+    fully = torch.ones_like(truth.target, dtype=torch.float32)
+    return loss(logits, Pseudo(truth.target, fully), importance)
 
 
-def pseudo_supervised(loss: Loss, logits: Logits, pseudo: Pseudo) -> Scalar:
-    """``loss`` against a pseudo-label: every pixel counts as far as it is trusted."""
-    return loss(logits, pseudo.target, pseudo.weight)
+def _missed(logits: Logits, label: Pseudo) -> Weights:
+    """``-log p`` of the labeled class of each pixel; 0 where the label is IGNORE."""
+    return F.cross_entropy(logits.float(), label.target, ignore_index=IGNORE, reduction="none")
 
 
-def consistency(logits: Logits, pseudo: SoftPseudo) -> Scalar:
-    """Squared difference of class probabilities, averaged over classes and trust [1].
-
-    The divisor is the sum of the weights: with every valid pixel trusted, the valid pixels.
-
-    [1] Tarvainen and Valpola, Mean teachers, 2017, arXiv:1703.01780, Sec. 3.
-    """
-    return _squares(logits, pseudo) / pseudo.weight.sum().clamp_min(1)
-
-
-def consistency_of_valid(logits: Logits, pseudo: SoftPseudo, valid: Mask) -> Scalar:
-    """The same, but the divisor is all valid pixels, so that little trust makes a small loss [1].
-
-    Trust is 0 where ``valid`` is False.
-
-    [1] French et al., CutMix-Seg, 2020, arXiv:1906.01916, Sec. 3.4.
-    """
-    return _squares(logits, pseudo) / valid.sum().clamp_min(1)
+def _average(lost: Weights, label: Pseudo, importance: PerClass | None) -> Scalar:
+    """The weighted sum over all pixels that are not IGNORE, kept or not."""
+    known = label.target != IGNORE
+    if importance is None:
+        return (lost * label.weight).sum() / known.sum().clamp_min(1)
+    counts = importance[torch.where(known, label.target, 0)] * known
+    return (lost * label.weight * counts).sum() / counts.sum().clamp_min(TINY)
 
 
-def _squares(logits: Logits, pseudo: SoftPseudo) -> Scalar:
-    per_pixel = (logits.float().softmax(dim=1) - pseudo.probs).square().mean(dim=1)
-    return (per_pixel * pseudo.weight).sum()
+def _compared(logits: Logits, label: Pseudo) -> tuple[Probs, Probs, Tensor]:
+    """Class probabilities, the label as such times its trust, and that trust ``(B, 1, *S)``."""
+    trust = (label.weight * (label.target != IGNORE)).unsqueeze(1)
+    return logits.float().softmax(dim=1), one_hot(label.target, logits.shape[1]) * trust, trust
 
 
-def divergence(logits: Logits, pseudo: SoftPseudo) -> Scalar:
-    """Kullback-Leibler divergence of the prediction from soft labels, averaged over trust [1].
-
-    The divisor is the sum of the weights: with every valid pixel trusted, the valid pixels.
-
-    [1] Zhang et al., Deep mutual learning, 2018, arXiv:1706.00384, Eq. 4.
-    """
-    per_pixel = divergence_map(logits, pseudo.probs)
-    return (per_pixel * pseudo.weight).sum() / pseudo.weight.sum().clamp_min(1)
-
-
-def divergence_map(logits: Logits, probs: Probs) -> Weights:
-    """``KL(probs || softmax(logits))`` of each pixel, in nats."""
-    return F.kl_div(logits.float().log_softmax(dim=1), probs, reduction="none").sum(dim=1)
-
-
-def likeness(first: Tensor, second: Tensor, where: Mask) -> Scalar:
-    """How alike two maps of features ``(B, F, *T)`` are, from 0, opposed, to 2, the same [1].
-
-    One plus the cosine, the mean of both directions: each moves only one of the two. ``where``
-    is on the grid of the image; a pixel of features counts by the share of True under it.
-
-    [1] Wang et al., CCVC, CVPR 2023, arXiv:2303.01276, Sec. 3.2.
-    """
-    shares = F.interpolate(where.float().unsqueeze(1), first.shape[2:], mode="area").squeeze(1)
-    first, second = first.float(), second.float()
-    pairs = (first.detach(), second), (first, second.detach())
-    cosines = torch.stack([F.cosine_similarity(*pair, dim=1, eps=1e-6) for pair in pairs])
-    return ((1 + cosines.mean(dim=0)) * shares).sum() / shares.sum().clamp_min(TINY)
-
-
-def complementary(logits: Logits, target: Labels, weight: Weights) -> Scalar:
-    """Mean of ``-log(1 - p[target])``, weighted: rewards every class but ``target``.
-
-    The divisor is the sum of the weights. A target IGNORE does not exist.
-    """
-    known = target != IGNORE
-    named = one_hot(target, logits.shape[1]).bool()
-    others = logits.float().masked_fill(named, -torch.inf).logsumexp(dim=1)
-    trust = weight * known
-    return ((logits.float().logsumexp(dim=1) - others) * trust).sum() / trust.sum().clamp_min(1)
+def _over_classes(lost: PerClass, truth: Probs, importance: PerClass | None) -> Scalar:
+    """The mean over the classes that are present."""
+    present = (_per_class(truth) > 0).to(lost.dtype)
+    counts = present if importance is None else present * importance
+    return (lost * counts).sum() / counts.sum().clamp_min(TINY)
 
 
 def _per_class(pixels: Logits) -> torch.Tensor:

@@ -11,7 +11,7 @@ from common.batch import Batch, Probs, Pseudo
 from common.filters import AnyFilter, Confidence
 from common.labeling import pseudo_label, without_dropped
 from common.learners import TeachersStudent, random_turn, together
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.schedules import Sigmoid, Weight, value_at
@@ -79,7 +79,7 @@ class ADMT(Method):
         return Outcome(
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth) / 2,
-                "unlabeled": weight * pseudo_supervised(self.unlabeled_loss, on_harder, taught),
+                "unlabeled": weight * self.unlabeled_loss(on_harder, taught),
             },
             pseudo=pseudo,
         )

@@ -11,7 +11,7 @@ from common.batch import Batch
 from common.components import largest_components
 from common.labeling import pseudo_label
 from common.learners import TeacherStudent, together
-from common.losses import AnyLoss, CrossEntropyDice, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropyDice, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import box, mixed_truth, mixtures
 from common.schedules import Weight, value_at
@@ -84,7 +84,7 @@ class BCP(Method):
         taught, guessed = [], []
         for on_mixture, (known, guess) in zip(views, pairs, strict=True):
             taught.append(supervised(self.supervised_loss, on_mixture, known))
-            guessed.append(pseudo_supervised(self.unlabeled_loss, on_mixture, guess))
+            guessed.append(self.unlabeled_loss(on_mixture, guess))
         weight = value_at(self.unlabeled_weight, progress)
         return Outcome(
             losses={

@@ -11,9 +11,10 @@ from torch import nn
 
 from common import perturb
 from common.batch import Batch, Mask
+from common.consistency import consistency
 from common.labeling import soft_pseudo_label
 from common.learners import Heads, decoded, encoded
-from common.losses import consistency, supervised
+from common.losses import supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.parts import Features, parted
 from common.schedules import Sigmoid, Weight, value_at

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from common.batch import IGNORE, Batch, Mask, Pseudo, SoftPseudo
+from common.consistency import likeness
 from common.labeling import hard, soft_pseudo_label
 from common.learners import Peers, crosswise
-from common.losses import AnyLoss, CrossEntropy, likeness, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.parts import Parted, parted, pixel_head
@@ -74,9 +75,7 @@ class CCVC(Method):
         one, two = (peer.decoder(peer.encoder(images)) for peer in peers)
         logits = [peer.head(pixels) for peer, pixels in zip(peers, (one, two), strict=True)]
         on_truth = [supervised(self.supervised_loss, each[:n], truth) for each in logits]
-        crossed = crosswise(
-            2, lambda i, k: pseudo_supervised(self.unlabeled_loss, logits[k][n:], taught[i])
-        )
+        crossed = crosswise(2, lambda i, k: self.unlabeled_loss(logits[k][n:], taught[i]))
         weight = value_at(self.discrepancy_weight, progress) / 2
         known, valid = truth.target != IGNORE, taught[0].target != IGNORE
         return Outcome(

@@ -7,11 +7,12 @@ from typing import ClassVar, Literal
 import torch
 
 from common.batch import IGNORE, Batch
+from common.consistency import divergence_map
 from common.correlation import Correlating, propagated
 from common.filters import AnyFilter, EmaGlobal
 from common.labeling import hard, soft_pseudo_label
 from common.learners import Solo, encoded
-from common.losses import AnyLoss, CrossEntropy, divergence_map, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
@@ -83,12 +84,12 @@ class CorrMatch(Method):
         pixels = network.decoder(network.encoder(cut.image(kit.strong(weak.image))))
         on_mixed, of_mixed = network.head(pixels), network.correlation(pixels)
         drift = (divergence_map(on_mixed, belief.probs) * belief.weight).sum()
-        flowed = pseudo_supervised(teach, of_mixed.spread(on_mixed), taught)
-        flowed = flowed + pseudo_supervised(teach, of_weak.spread(on_weak), sure)
+        flowed = teach(of_mixed.spread(on_mixed), taught)
+        flowed = flowed + teach(of_weak.spread(on_weak), sure)
         terms = {
-            "hard": (self.hard_weight, pseudo_supervised(teach, on_mixed, taught)),
+            "hard": (self.hard_weight, teach(on_mixed, taught)),
             "soft": (self.soft_weight, drift / (taught.target != IGNORE).sum().clamp_min(1)),
-            "feature": (self.feature_weight, pseudo_supervised(teach, on_dropped, sure)),
+            "feature": (self.feature_weight, teach(on_dropped, sure)),
             "correlation": (self.correlation_weight, flowed / 2),
         }
         on_both = {"supervised": on_truth, "supervised_correlation": of_truth.spread(on_truth)}

@@ -10,7 +10,7 @@ from common.agreement import intersection, union
 from common.batch import Batch, Probs, Weights
 from common.labeling import Keep, pseudo_label
 from common.learners import Peers, together
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.schedules import Weight, value_at
@@ -71,9 +71,9 @@ class CPCL(Method):
                     [supervised(self.supervised_loss, on_truth, truth) for on_truth, _ in views]
                 ).sum(),
                 "unlabeled_conservative": weight
-                * pseudo_supervised(self.unlabeled_loss, conservative, cut.pseudo(agreed)),
+                * self.unlabeled_loss(conservative, cut.pseudo(agreed)),
                 "unlabeled_progressive": weight
-                * pseudo_supervised(self.unlabeled_loss, progressive, cut.pseudo(either)),
+                * self.unlabeled_loss(progressive, cut.pseudo(either)),
             },
             pseudo=either,
         )

@@ -10,7 +10,7 @@ from pydantic import Field
 from common.batch import Batch
 from common.labeling import pseudo_label
 from common.learners import Peers, crosswise, together
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Sigmoid, Weight, value_at
@@ -61,9 +61,7 @@ class CrossPseudo(Method):
         taught = [cut.pseudo(pseudo) for pseudo in pseudos]
         cross = crosswise(
             self.num_peers,
-            lambda teacher, learner: pseudo_supervised(
-                self.unlabeled_loss, views[learner][1], taught[teacher]
-            ),
+            lambda teacher, learner: self.unlabeled_loss(views[learner][1], taught[teacher]),
         )
         weight = value_at(self.unlabeled_weight, progress)
         return Outcome(

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import torch
 
 from common.balance import Difficulty, Rarity
-from common.batch import IGNORE, Batch
+from common.batch import Batch
 from common.labeling import pseudo_label
 from common.learners import Peers, together
-from common.losses import AnyLoss, CrossEntropy
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Sigmoid, Weight, value_at
@@ -75,12 +75,12 @@ class DHC(Method):
         classes = truth_1.shape[1]
         hard = nets.difficulty(truth_1.argmax(dim=1), truth.target, classes)
         rare = nets.rarity(pseudos[1].target, classes)
-        every = (truth.target != IGNORE).float()
-        on_truth = self.supervised_loss(
-            truth_1, truth.target, every, importance=hard
-        ) + self.supervised_loss(truth_2, truth.target, every, importance=rare)
-        crossed = self.unlabeled_loss(strong_1, *from_2, importance=hard) + self.unlabeled_loss(
-            strong_2, *from_1, importance=rare
+        taught = self.supervised_loss
+        on_truth = supervised(taught, truth_1, truth, hard) + supervised(
+            taught, truth_2, truth, rare
+        )
+        crossed = self.unlabeled_loss(strong_1, from_2, hard) + self.unlabeled_loss(
+            strong_2, from_1, rare
         )
         return Outcome(
             losses={

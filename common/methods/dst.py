@@ -7,16 +7,11 @@ from typing import ClassVar, Literal
 import torch
 
 from common.batch import IGNORE, Batch
+from common.consistency import complementary
 from common.filters import AnyFilter, Confidence
 from common.labeling import pseudo_label
 from common.learners import Heads
-from common.losses import (
-    AnyLoss,
-    CrossEntropy,
-    complementary,
-    pseudo_supervised,
-    supervised,
-)
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.parts import on_grid, parted, pixel_head
 from common.perturb import gradient_reversed
@@ -93,7 +88,7 @@ class DebiasedSelfTraining(Method):
                 * supervised(CrossEntropy(), worst_truth, believed),
                 "worst_case": eta * complementary(worst_weak, pseudo.target, weak.valid.float()),
                 "unlabeled": value_at(self.unlabeled_weight, progress)
-                * pseudo_supervised(self.unlabeled_loss, on_strong, pseudo),
+                * self.unlabeled_loss(on_strong, pseudo),
             },
             pseudo=pseudo,
         )

@@ -10,7 +10,7 @@ from common.batch import Batch
 from common.filters import AnyFilter, Rank
 from common.labeling import pseudo_label
 from common.learners import Heads, follow
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.parts import Parted, parted
 from common.schedules import Jump, Weight, value_at
@@ -75,7 +75,7 @@ class DecoupledWeighted(Method):
             pseudo = pseudo_label(student(weak.image), kit.keep, weak)
         on_truth = student(truth.image)
         strong = student.decoder(student.encoder(kit.strong(weak.image)))
-        learned = pseudo_supervised(self.unlabeled_loss, pseudo_head(strong), pseudo)
+        learned = self.unlabeled_loss(pseudo_head(strong), pseudo)
 
         return Outcome(
             losses={

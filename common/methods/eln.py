@@ -11,7 +11,7 @@ from torch import nn
 from common.batch import Batch
 from common.labeling import pseudo_label, without_dropped
 from common.localizer import Localizer, Localizing, localization, while_above
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.parts import parted
 from common.schedules import Jump, Share, Weight, value_at
@@ -78,10 +78,7 @@ class ELN(Method):
         features = student.encoder(torch.cat(views))
         logits = student.head(student.decoder(features))
         on_truth, *on_views = torch.split(logits, [len(view) for view in views])
-        lessons = [
-            pseudo_supervised(self.unlabeled_loss, each, without_dropped(pseudo))
-            for each in on_views
-        ]
+        lessons = [self.unlabeled_loss(each, without_dropped(pseudo)) for each in on_views]
 
         start = tuple(level[: len(truth.image)].detach() for level in features)
         votes = [on_truth, *(decoder(start) for decoder in nets.erring)]

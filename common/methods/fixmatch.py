@@ -10,7 +10,7 @@ from common.batch import Batch
 from common.filters import AnyFilter, Confidence
 from common.labeling import pseudo_label
 from common.learners import Solo, TeacherStudent, together
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Weight, value_at
@@ -68,7 +68,7 @@ class FixMatch(Method):
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth),
                 "unlabeled": value_at(self.unlabeled_weight, progress)
-                * pseudo_supervised(self.unlabeled_loss, on_mixed, cut.pseudo(pseudo)),
+                * self.unlabeled_loss(on_mixed, cut.pseudo(pseudo)),
             },
             pseudo=pseudo,
         )

@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import nn
 
 from common.batch import IGNORE, Batch, Logits, Mask, Scalar, SoftPseudo
+from common.consistency import consistency
 from common.labeling import soft_pseudo_label
 from common.learners import Heads
-from common.losses import AnyLoss, Dice, consistency, supervised
+from common.losses import AnyLoss, Dice, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.parts import Interpolation, Upsampled, parted
 from common.schedules import Sigmoid, Weight, value_at

@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 import torch
 
 from common.batch import Batch
+from common.consistency import consistency_of_valid
 from common.labeling import soft_pseudo_label
 from common.learners import TeacherStudent, together
-from common.losses import consistency_of_valid, supervised
+from common.losses import supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Sigmoid, Weight, value_at

@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 
 from common.batch import IGNORE, Batch, Labeled, Logits, SoftPseudo
+from common.consistency import divergence
 from common.labeling import soft_pseudo_label
 from common.learners import Peers, crosswise, together
-from common.losses import divergence, supervised
+from common.losses import supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Weight, value_at

@@ -10,7 +10,7 @@ from common.batch import Batch, Labeled, Pseudo
 from common.contrast import lattice, sample
 from common.filters import AnyFilter, Confidence
 from common.labeling import pseudo_label
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
@@ -89,11 +89,11 @@ class PrototypeConsistency(Method):
         few = Labeled(at.of(truth.image), at.labels(truth.target))
         some = prototypes.known(Pseudo(*map(at.labels, taught)))
 
-        by_likeness = pseudo_supervised(teach, near_mixed, some)
+        by_likeness = teach(near_mixed, some)
         losses = {
             "supervised": supervised(self.supervised_loss, on_truth, truth),
             "supervised_prototypes": weight * supervised(self.supervised_loss, near_truth, few),
-            "unlabeled": factor * pseudo_supervised(teach, on_mixed, taught),
+            "unlabeled": factor * teach(on_mixed, taught),
             "prototypes": factor * weight * by_likeness,
         }
         return Outcome(losses=losses, pseudo=pseudo)

@@ -11,7 +11,7 @@ from common.batch import Batch, Logits
 from common.filters import AnyFilter, Confidence
 from common.labeling import pseudo_label, without_dropped
 from common.learners import TeachersStudent, regular_turn, soft_vote
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import Features, parted
@@ -84,8 +84,7 @@ class PSMT(Method):
         return Outcome(
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth),
-                "unlabeled": weight
-                * pseudo_supervised(self.unlabeled_loss, on_mixed, cut.pseudo(sure)),
+                "unlabeled": weight * self.unlabeled_loss(on_mixed, cut.pseudo(sure)),
             },
             pseudo=pseudo,
         )

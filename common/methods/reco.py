@@ -11,7 +11,7 @@ from common.contrast import Contrast, Describing, lattice, sample
 from common.filters import AnyFilter, Confidence, ConfidentShare
 from common.labeling import hard, soft_pseudo_label
 from common.learners import TeacherStudent
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, ClassMix
 from common.parts import parted
@@ -85,7 +85,7 @@ class ReCo(Method):
         others = self.contrast.similar_others(pixels, members)
         apart = self.contrast(pixels, pixels, seen, queries, others=others)
 
-        lesson = pseudo_supervised(self.unlabeled_loss, on_mixed, cut.pseudo(pseudo))
+        lesson = self.unlabeled_loss(on_mixed, cut.pseudo(pseudo))
         weight = value_at(self.contrast_weight, progress)
         return Outcome(
             losses={

@@ -10,7 +10,7 @@ from common.batch import IGNORE, Batch
 from common.contrast import ClassMemory, Contrast, Describing, Remembering, lattice, sample
 from common.filters import AnyFilter, EntropyPercentile
 from common.labeling import pseudo_label, without_dropped
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
@@ -80,7 +80,7 @@ class U2PL(Method):
 
         kept = without_dropped(taught)
         enlarged = (taught.target != IGNORE).sum() / (kept.target != IGNORE).sum().clamp_min(1)
-        lesson = enlarged * pseudo_supervised(self.unlabeled_loss, on_mixed, kept)
+        lesson = enlarged * self.unlabeled_loss(on_mixed, kept)
         seen, probs = sample(at, truth, taught), at.rows(belief.float().softmax(dim=1)).T
         nets.memory.remember(keys, seen.unlike(probs, self.rank_low, self.rank_high))
         others = nets.memory.others(self.contrast.anchors, self.contrast.negatives)

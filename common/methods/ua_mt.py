@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 import torch
 
 from common.batch import Batch, Logits, Probs, SoftPseudo, Unlabeled
+from common.consistency import consistency
 from common.filters import AnyFilter, Entropy
 from common.labeling import among, trust
 from common.learners import TeacherStudent, together
-from common.losses import consistency, supervised
+from common.losses import supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.perturb import dropping, noisy
 from common.schedules import Sigmoid, Weight, value_at

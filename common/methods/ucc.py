@@ -9,9 +9,10 @@ from torch import nn
 
 from common.balance import TrueConfidence, classes_in_need
 from common.batch import Batch, Image, Logits
+from common.consistency import divergence_map
 from common.labeling import hard, soft_pseudo_label
 from common.learners import Heads, crosswise
-from common.losses import AnyLoss, CrossEntropy, divergence_map, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import Paste, drawn
 from common.parts import parted
@@ -75,9 +76,7 @@ class UCC(Method):
         logits = nets.both(torch.cat([truth.image, strong]))
         nets.confidence(torch.cat([each[:n] for each in logits]), torch.cat([truth.target] * 2))
         taught = [paste.pseudo(source, pseudo) for pseudo in pseudos]
-        crossed = crosswise(
-            2, lambda i, k: pseudo_supervised(self.unlabeled_loss, logits[k][n:], taught[i])
-        )
+        crossed = crosswise(2, lambda i, k: self.unlabeled_loss(logits[k][n:], taught[i]))
         on_truth = [supervised(self.supervised_loss, each[:n], truth) for each in logits]
         return Outcome(
             losses={

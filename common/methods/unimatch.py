@@ -8,7 +8,7 @@ from common.batch import Batch
 from common.filters import AnyFilter, Confidence
 from common.labeling import pseudo_label
 from common.learners import Solo, decoded, encoded, together
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
@@ -20,7 +20,8 @@ from common.settings import Fraction
 class UniMatch(Method):
     """Teach two strong views and dropped-out features what the weak view is sure of [1].
 
-    Each strong view is cut and mixed for itself.
+    Each strong view is cut and mixed for itself. CAFS is this method with the filter
+    class_calibrated, whose ``oversampling`` is 10 there.
 
     Networks: 1. Forward passes per step: 1 of the encoder on labeled and weak, whose features
     are decoded in one pass with those of the weak view again, channels dropped out of every map;
@@ -69,10 +70,8 @@ class UniMatch(Method):
         on_one, on_other = together(network, *views)
 
         teach = self.unlabeled_loss
-        strong = pseudo_supervised(teach, on_one, one.pseudo(pseudo)) + pseudo_supervised(
-            teach, on_other, other.pseudo(pseudo)
-        )
-        feature = pseudo_supervised(teach, on_dropped, pseudo)
+        strong = teach(on_one, one.pseudo(pseudo)) + teach(on_other, other.pseudo(pseudo))
+        feature = teach(on_dropped, pseudo)
         return Outcome(
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth) / 2,

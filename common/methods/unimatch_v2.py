@@ -10,7 +10,7 @@ from common.batch import Batch
 from common.filters import AnyFilter, Confidence
 from common.labeling import pseudo_label
 from common.learners import TeacherStudent, decoded, encoded
-from common.losses import AnyLoss, CrossEntropy, pseudo_supervised, supervised
+from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
@@ -69,9 +69,7 @@ class UniMatchV2(Method):
         on_truth, on_one, on_other = decoded(student, of_truth, *dropped)
 
         teach = self.unlabeled_loss
-        strong = pseudo_supervised(teach, on_one, one.pseudo(pseudo)) + pseudo_supervised(
-            teach, on_other, other.pseudo(pseudo)
-        )
+        strong = teach(on_one, one.pseudo(pseudo)) + teach(on_other, other.pseudo(pseudo))
         return Outcome(
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth) / 2,

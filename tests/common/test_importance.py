@@ -9,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.batch import IGNORE, SoftPseudo
-from common.losses import CrossEntropy, CrossEntropyDice, Dice, Loss, divergence, divergence_map
-from tests.common.test_losses import LOSSES, Judged, everything_judged, judged, naive_dice
+from common.consistency import divergence, divergence_map
+from common.losses import CrossEntropy, CrossEntropyDice, Dice, Loss
+from tests.common.test_losses import (
+    LOSSES,
+    Judged,
+    everything_judged,
+    judge,
+    judged,
+    naive_dice,
+)
 
 
 def importance_of(case: Judged) -> torch.Tensor:
@@ -22,7 +30,7 @@ def importance_of(case: Judged) -> torch.Tensor:
 def test_classes_of_equal_importance_change_nothing(case: Judged, size: float) -> None:
     equal = torch.full((case.logits.shape[1],), size)
     for loss in LOSSES:
-        assert float(loss(*case, importance=equal)) == pytest.approx(float(loss(*case)), abs=1e-5)
+        assert float(judge(loss, case, equal)) == pytest.approx(float(judge(loss, case)), abs=1e-5)
 
 
 @given(everything_judged)
@@ -30,8 +38,8 @@ def test_classes_of_equal_importance_change_nothing(case: Judged, size: float) -
 def test_only_ratios_of_importance_matter(case: Judged) -> None:
     importance = importance_of(case)
     for loss in LOSSES:
-        more = loss(*case, importance=100 * importance)
-        assert float(more) == pytest.approx(float(loss(*case, importance=importance)), abs=1e-5)
+        more = judge(loss, case, 100 * importance)
+        assert float(more) == pytest.approx(float(judge(loss, case, importance)), abs=1e-5)
 
 
 @given(everything_judged)
@@ -39,7 +47,7 @@ def test_only_ratios_of_importance_matter(case: Judged) -> None:
 def test_cross_entropy_with_importance_is_the_weighted_mean_of_torch(case: Judged) -> None:
     logits, target, _ = case
     importance = importance_of(case)
-    found = CrossEntropy()(logits, target, torch.ones(target.shape), importance=importance)
+    found = judge(CrossEntropy(), case._replace(weight=torch.ones(target.shape)), importance)
     if (target != IGNORE).any():
         mean = F.cross_entropy(logits, target, importance, ignore_index=IGNORE)
         assert float(found) == pytest.approx(float(mean), abs=1e-5)
@@ -54,7 +62,7 @@ def test_dice_with_importance_is_the_weighted_mean_over_the_classes_present() ->
         naive_dice(_one_against_the_rest(logits, c), (target == c).long(), weight * (target < 3))
         for c in range(3)
     ]
-    found = Dice()(logits, target, weight, importance=importance)
+    found = judge(Dice(), Judged(logits, target, weight), importance)
     own = [2 * merged[c] - _of_the_rest(logits, target, weight, c) for c in range(3)]
     assert float(found) == pytest.approx((own[1] + 3 * own[2]) / 4, abs=1e-5)
 
@@ -75,7 +83,7 @@ def _of_the_rest(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tenso
 def test_classes_without_importance_teach_nothing_and_break_nothing(loss: Loss) -> None:
     logits, target, weight = judged(9, dims=3)
     logits.requires_grad_()
-    value = loss(logits, target, weight, importance=torch.zeros(3))
+    value = judge(loss, Judged(logits, target, weight), torch.zeros(3))
     value.backward()
     assert value == 0
     assert (logits.grad == 0).all()
@@ -111,5 +119,5 @@ def test_a_certain_teacher_has_a_finite_divergence() -> None:
 
 def test_the_sum_of_both_losses_takes_importance_too() -> None:
     case, importance = judged(12, dims=2), torch.tensor([1.0, 5.0, 0.5])
-    both = CrossEntropy()(*case, importance=importance) + Dice()(*case, importance=importance)
-    assert torch.isclose(CrossEntropyDice()(*case, importance=importance), both)
+    both = judge(CrossEntropy(), case, importance) + judge(Dice(), case, importance)
+    assert torch.isclose(judge(CrossEntropyDice(), case, importance), both)

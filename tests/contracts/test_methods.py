@@ -158,7 +158,6 @@ def test_any_number_of_classes_will_do_f10(domain: ToyDomain, method: Method) ->
     more = More(domain.settings)
     more.task = Task(channels=1, classes=tuple("abcdefg"), colors=((0, 0, 0),) * 7)
     batch = next(more.batches(seed=0, first_step=0))
-    batch = batch._replace(unlabeled=batch.unlabeled._replace(possible=of_any_class(batch, 7)))
     outcome = Learner(learning_from_all(method), more)(batch, 0.5)
     assert all(loss.isfinite() for loss in outcome.losses.values())
 
@@ -203,12 +202,6 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(
         assert torch.equal(a, b)
     logs = [(tmp_path / each / "log.csv").read_text() for each in ("unbroken", "stopped")]
     assert all(log.count("10,loss/total,") == 1 for log in logs)
-
-
-def of_any_class(batch: Batch, classes: int) -> Tensor:
-    """No weak label of any unlabeled image."""
-    valid = batch.unlabeled.valid
-    return torch.ones(len(valid), classes, *[1] * (valid.ndim - 1), dtype=torch.bool)
 
 
 def said(domain: ToyDomain, label: int) -> Batch:

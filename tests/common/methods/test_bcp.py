@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from common.batch import IGNORE, Batch
+from common.batch import IGNORE, Batch, Pseudo
 from common.components import largest_components
 from common.filters import Confidence
 from common.fit import Learner
@@ -86,9 +86,9 @@ class Spy(CrossEntropy):
 
     seen: list[Any] = []
 
-    def __call__(self, logits: Tensor, target: Tensor, weight: Tensor, **kw: Any) -> Tensor:
-        self.seen.append(weight * (target != IGNORE))
-        return super().__call__(logits, target, weight)
+    def __call__(self, logits: Tensor, label: Pseudo, importance: None = None) -> Tensor:
+        self.seen.append(label.weight * (label.target != IGNORE))
+        return super().__call__(logits, label)
 
 
 def test_the_regions_are_complementary_and_weigh_1_inside_and_a_half_outside(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.batch import IGNORE
-from common.losses import likeness
+from common.consistency import likeness
 from common.methods import CCVC
 from tests.common.methods.peers import step
 from tests.common.methods.watch import cross_entropy, values

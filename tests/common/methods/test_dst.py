@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from common.batch import IGNORE, Batch
+from common.consistency import complementary
 from common.filters import All
 from common.fit import Learner
-from common.losses import complementary
 from common.methods import DebiasedSelfTraining, Outcome
 from common.perturb import gradient_reversed
 from tests.toy import Net, ToyDomain, ToySettings

@@ -8,6 +8,7 @@ import torch
 
 from common.batch import IGNORE, Batch
 from common.distances import signed_distances
+from common.domain import Task
 from common.fit import Learner
 from common.methods import DTC
 from tests.toy import Net, ToyDomain, ToySettings
@@ -17,6 +18,7 @@ from tests.toy import Net, ToyDomain, ToySettings
 def domain(request: pytest.FixtureRequest) -> ToyDomain:
     domain = ToyDomain(ToySettings(dims=request.param, side=8))
     domain.new_network = lambda peer=0: Net(request.param, 1, 3)
+    domain.task = Task(channels=1, classes=("rest", "disc", "none"), colors=((0, 0, 0),) * 3)
     return domain
 
 

@@ -137,7 +137,7 @@ def test_the_limit_of_a_decoder_is_so_many_times_the_cross_entropy_of_the_main_o
 def test_pixels_teach_where_the_localizer_is_surer_than_the_threshold(domain: Seven) -> None:
     batch = awkward(next(domain.batches(seed=0, first_step=0)))
     learner = learner_of(domain, ELN(**ALWAYS))
-    outcome, (image, valid) = stepped(learner, batch), batch.unlabeled
+    outcome, (image, valid, _) = stepped(learner, batch), batch.unlabeled
     belief = learner.nets.teacher(image)
     odds = learner.nets.localizer.body(evidence(image, belief))[:, 0]
     kept = (1 / (1 + np.exp(-odds.detach().double().numpy())) > 0.5) & valid.numpy()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from common.batch import IGNORE, Batch
+from common.domain import Task
 from common.fit import Learner
 from common.methods import MCNet
 from common.parts import Upsampled
@@ -21,6 +22,8 @@ def domain(request: pytest.FixtureRequest) -> ToyDomain:
 
 def with_classes(domain: ToyDomain, classes: int) -> ToyDomain:
     domain.new_network = lambda peer=0: Net(domain.settings.dims, 1, classes)
+    names = tuple(f"class {index}" for index in range(classes))
+    domain.task = Task(channels=1, classes=names, colors=((0, 0, 0),) * classes)
     return domain
 
 

@@ -79,10 +79,12 @@ def test_more_pixels_without_data_change_nothing() -> None:
     domain = FiveClasses(2)
     learner, batch = Learner(U2PL(mix=NoMix()), domain), batch_of(domain)
     narrow = step(learner, batch, 0.3).losses["unlabeled"].item()
-    image, valid = batch.unlabeled
+    image, valid, possible = batch.unlabeled
     wide = batch._replace(
         unlabeled=batch.unlabeled._replace(
-            image=torch.cat([image, image]), valid=torch.cat([valid, torch.zeros_like(valid)])
+            image=torch.cat([image, image]),
+            valid=torch.cat([valid, torch.zeros_like(valid)]),
+            possible=torch.cat([possible, possible]),
         )
     )
     assert step(learner, wide, 0.3).losses["unlabeled"].item() == pytest.approx(narrow)

@@ -1,0 +1,78 @@
+"""How far two predictions are apart, over ``(B, K, *S)`` logits and any number of spatial axes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.batch import IGNORE, Labels, Logits, Mask, Probs, Scalar, SoftPseudo, Weights, one_hot
+from common.losses import TINY
+
+
+def consistency(logits: Logits, pseudo: SoftPseudo) -> Scalar:
+    """Squared difference of class probabilities, averaged over classes and trust [1].
+
+    The divisor is the sum of the weights: with every valid pixel trusted, the valid pixels.
+
+    [1] Tarvainen and Valpola, Mean teachers, 2017, arXiv:1703.01780, Sec. 3.
+    """
+    return _squares(logits, pseudo) / pseudo.weight.sum().clamp_min(1)
+
+
+def consistency_of_valid(logits: Logits, pseudo: SoftPseudo, valid: Mask) -> Scalar:
+    """The same, but the divisor is all valid pixels, so that little trust makes a small loss [1].
+
+    Trust is 0 where ``valid`` is False.
+
+    [1] French et al., CutMix-Seg, 2020, arXiv:1906.01916, Sec. 3.4.
+    """
+    return _squares(logits, pseudo) / valid.sum().clamp_min(1)
+
+
+def _squares(logits: Logits, pseudo: SoftPseudo) -> Scalar:
+    per_pixel = (logits.float().softmax(dim=1) - pseudo.probs).square().mean(dim=1)
+    return (per_pixel * pseudo.weight).sum()
+
+
+def divergence(logits: Logits, pseudo: SoftPseudo) -> Scalar:
+    """Kullback-Leibler divergence of the prediction from soft labels, averaged over trust [1].
+
+    The divisor is the sum of the weights: with every valid pixel trusted, the valid pixels.
+
+    [1] Zhang et al., Deep mutual learning, 2018, arXiv:1706.00384, Eq. 4.
+    """
+    per_pixel = divergence_map(logits, pseudo.probs)
+    return (per_pixel * pseudo.weight).sum() / pseudo.weight.sum().clamp_min(1)
+
+
+def divergence_map(logits: Logits, probs: Probs) -> Weights:
+    """``KL(probs || softmax(logits))`` of each pixel, in nats."""
+    return F.kl_div(logits.float().log_softmax(dim=1), probs, reduction="none").sum(dim=1)
+
+
+def likeness(first: Tensor, second: Tensor, where: Mask) -> Scalar:
+    """How alike two maps of features ``(B, F, *T)`` are, from 0, opposed, to 2, the same [1].
+
+    One plus the cosine, the mean of both directions: each moves only one of the two. ``where``
+    is on the grid of the image; a pixel of features counts by the share of True under it.
+
+    [1] Wang et al., CCVC, CVPR 2023, arXiv:2303.01276, Sec. 3.2.
+    """
+    shares = F.interpolate(where.float().unsqueeze(1), first.shape[2:], mode="area").squeeze(1)
+    first, second = first.float(), second.float()
+    pairs = (first.detach(), second), (first, second.detach())
+    cosines = torch.stack([F.cosine_similarity(*pair, dim=1, eps=1e-6) for pair in pairs])
+    return ((1 + cosines.mean(dim=0)) * shares).sum() / shares.sum().clamp_min(TINY)
+
+
+def complementary(logits: Logits, target: Labels, weight: Weights) -> Scalar:
+    """Mean of ``-log(1 - p[target])``, weighted: rewards every class but ``target``.
+
+    The divisor is the sum of the weights. A target IGNORE does not exist.
+    """
+    known = target != IGNORE
+    named = one_hot(target, logits.shape[1]).bool()
+    others = logits.float().masked_fill(named, -torch.inf).logsumexp(dim=1)
+    trust = weight * known
+    return ((logits.float().logsumexp(dim=1) - others) * trust).sum() / trust.sum().clamp_min(1)
