@@ -1,0 +1,131 @@
+"""What the papers of the filters say, written naively."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from common.filters import ClassRatio, ConfidencePower, Filter, Rank, Soft
+from common.schedules import value_at
+
+
+def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
+    """By how much each pixel passes what the paper asks of it, pixel after pixel; below 0: not."""
+    pixels = [probs[(sample, slice(None), *at)] for sample, *at in np.ndindex(probs[:, 0].shape)]
+    there = np.array([p.sum() > 0 for p in pixels])
+    sure = np.array([float(p.max()) for p in pixels])
+    torn = np.array([entropy(p) for p in pixels])
+    match filter.name:
+        case "all":
+            passed = np.ones(len(pixels))
+        case "class_calibrated":  # before anything calibrated it
+            passed = sure - filter.high
+        case "confidence" | "confident_share":
+            passed = sure - filter.threshold
+        case "margin":
+            passed = np.array([np.sort(p)[-1] - np.sort(p)[-2] for p in pixels]) - filter.threshold
+        case "self_adaptive":  # as the first batch is judged
+            label, start = np.array([int(p.argmax()) for p in pixels]), 1 / probs.shape[1]
+            mean, share = start, np.full(probs.shape[1], start)
+            if there.any():
+                mean = filter.decay * mean + (1 - filter.decay) * sure[there].mean()
+                seen = np.array(pixels)[there].mean(axis=0)
+                share = filter.decay * share + (1 - filter.decay) * seen
+            passed = sure - (mean * share / share.max())[label]
+        case "flexible":  # as the first batch is judged
+            label = np.array([int(p.argmax()) for p in pixels])
+            reached = np.array([
+                (there & (label == c) & (sure >= filter.threshold)).sum() / max(there.sum(), 1)
+                for c in range(probs.shape[1])
+            ]) * (1 - filter.decay)  # fmt: skip
+            learned = reached / max(reached.max(), 1 - reached.sum())
+            passed = sure - (filter.threshold * learned / (2 - learned))[label]
+        case "ema_global":  # as the first batch is judged
+            label = np.array([int(p.argmax()) for p in pixels])
+            surest = [sure[there & (label == each)].max() for each in set(label[there])]
+            seen = np.mean(surest) if surest else filter.start_at
+            passed = sure - (filter.decay * filter.start_at + (1 - filter.decay) * seen)
+        case "entropy":
+            passed = filter.ceiling - torn
+        case "entropy_percentile":
+            dropped = np.float32(value_at(filter.dropped, progress)) * np.float32(there.sum())
+            kept = there.sum() - math.floor(dropped)
+            passed = (np.sort(torn[there])[kept - 1] if kept else -1) - torn
+        case _:
+            raise NotImplementedError(f"write down what {filter.name} says")
+    return passed.reshape(probs[:, 0].shape)
+
+
+def asked(
+    filter: Filter, probs: np.ndarray, progress: float, *, rounding: float = 1e-6
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weight that the paper gives each pixel, and where rounding cannot change it."""
+    graded = {"rank": ranked, "confidence_power": powered, "soft": faded}
+    if filter.name in graded:
+        return graded[filter.name](filter, probs, progress), np.ones(probs[:, 0].shape, dtype=bool)
+    if filter.name == "class_ratio":
+        return surest_of_class(filter, probs, rounding)
+    passed = naive(filter, probs, progress)
+    sharp = np.abs(passed) > rounding
+    if filter.name == "confident_share":  # all of them alike
+        there = probs.max(axis=1) > 0
+        share = (passed >= 0)[there].mean() if there.any() else 0.0
+        return np.full(passed.shape, share), np.full(passed.shape, sharp[there].all())
+    return passed >= 0, sharp
+
+
+def ranked(filter: Rank, probs: np.ndarray, progress: float) -> np.ndarray:
+    """2 / (1 + exp(-k r)) - 1, with the quantiles of this batch alone."""
+    sure, label = probs.max(axis=1), probs.argmax(axis=1)
+    weight, k = np.zeros(sure.shape), value_at(filter.steepness, progress)
+    for at in np.ndindex(sure.shape):
+        peers = np.sort(sure[(label == label[at]) & (sure > 0)])
+        places = np.linspace(0, len(peers) - 1, filter.quantiles + 1).round()[1:].astype(int)
+        r = np.mean(sure[at] > peers[places]) if len(peers) else 0
+        weight[at] = 2 / (1 + math.exp(-k * r)) - 1
+    return weight
+
+
+def powered(filter: ConfidencePower, probs: np.ndarray, progress: float) -> np.ndarray:
+    """The largest probability times itself."""
+    return probs.max(axis=1) * probs.max(axis=1)
+
+
+def faded(filter: Soft, probs: np.ndarray, progress: float) -> np.ndarray:
+    """1 above the running mean, a Gaussian below, after this batch alone."""
+    pixels = np.moveaxis(probs, 1, -1).reshape(-1, probs.shape[1]).astype(float)
+    there, start, m = pixels.sum(axis=1) > 0, 1 / probs.shape[1], filter.decay
+    share, mean, variance = np.full(probs.shape[1], start), start, 1.0
+    if there.any():
+        share = m * share + (1 - m) * pixels[there].mean(axis=0)
+    aligned = pixels / share
+    sure = (aligned / np.maximum(aligned.sum(axis=1, keepdims=True), 1e-12)).max(axis=1)
+    if there.any():
+        variance = m * variance + (1 - m) * sure[there].var()
+        mean = m * mean + (1 - m) * sure[there].mean()
+    weight = np.where(sure < mean, np.exp(-((sure - mean) ** 2) / (2 * variance)), 1.0)
+    return (weight * there).reshape(probs[:, 0].shape)
+
+
+def surest_of_class(
+    filter: ClassRatio, probs: np.ndarray, rounding: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The surest pixels of each class of each image, and where no other is as sure as the last."""
+    sure, label = probs.max(axis=1), probs.argmax(axis=1)
+    weight, told = np.zeros(sure.shape), np.ones(sure.shape, dtype=bool)
+    for image, named in zip(range(len(sure)), label, strict=True):
+        for each in np.unique(named):
+            peers = (named == each) & (sure[image] > 0)
+            kept = math.ceil(np.float32(filter.kept) * np.float32(peers.sum()))
+            if kept:
+                last = np.sort(sure[image][peers])[-kept]
+                weight[image] += peers & (sure[image] >= last)
+                near = np.abs(sure[image] - last) < rounding
+                told[image] &= ~(near & peers) | (near & peers).sum() == 1
+    return weight, told
+
+
+def entropy(p: np.ndarray) -> float:
+    nats = -sum(float(each) * math.log(max(float(each), 1e-12)) for each in p)
+    return nats / math.log(len(p))
