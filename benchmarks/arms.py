@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import date
-from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,6 +37,7 @@ class Arm:
     name: str
     config: Path
     overrides: tuple[str, ...] = ()  # "{seed}" stands for the seed, where draws differ by it
+    seeds: tuple[int, ...] = (0, 1, 2)
 
     def overrides_of(self, seed: int) -> list[str]:
         """What this arm changes in its config, for one seed."""
@@ -52,7 +52,6 @@ class Comparison:
     adapter: Adapter
     arms: Sequence[Arm]
     headline: tuple[str, str]
-    seeds: Sequence[int] = (0, 1, 2)
 
     @property
     def results(self) -> Path:
@@ -70,18 +69,20 @@ def main(comparison: Comparison) -> None:
     wanted = parser.parse_args()
     if not wanted.print:
         arms = [arm for arm in comparison.arms if not wanted.arms or arm.name in wanted.arms]
-        seeds = wanted.seeds if wanted.seeds is not None else comparison.seeds
-        run_missing(comparison, arms, seeds, processes=wanted.processes)
+        pairs = [(arm, seed) for arm in arms for seed in arm.seeds]
+        pairs = [pair for pair in pairs if wanted.seeds is None or pair[1] in wanted.seeds]
+        run_missing(comparison, pairs, processes=wanted.processes)
     print(as_table(comparison))
 
 
 def run_missing(
-    comparison: Comparison, arms: Sequence[Arm], seeds: Sequence[int], *, processes: int
+    comparison: Comparison, pairs: Sequence[tuple[Arm, int]], *, processes: int
 ) -> None:
     """Train and test every arm and seed that has no row yet, seed by seed."""
     done = finished(comparison)
     known = set(zip(done["arm"], done["seed"], strict=True))
-    missing = [(arm, seed) for seed, arm in product(seeds, arms) if (arm.name, seed) not in known]
+    missing = [pair for pair in pairs if (pair[0].name, pair[1]) not in known]
+    missing.sort(key=lambda pair: pair[1])
     fresh = {"mp_context": get_context("spawn"), "max_tasks_per_child": 1}  # memory per arm
     with ProcessPoolExecutor(processes, **fresh) as pool:
         futures = [pool.submit(run_arm, comparison, arm, seed) for arm, seed in missing]

@@ -1,5 +1,7 @@
 """Every method of the survey under one budget: same network, steps, labels and test cases.
 
+The budget is short, so that all of them can be run; longer ones are in hippocampus.py and naip.py.
+
 `python -m benchmarks.methods medseg|rsseg [--arms fixmatch] [--seeds 0] [--print]`: hippocampus MRI
 with 4 labeled volumes, or NAIP land cover with 4 labeled tiles. One arm is one file of configs/.
 """
@@ -14,19 +16,41 @@ from rsseg_ssl.domain import rsseg
 OTHER_DATA = ("voc_", "cityscapes_")
 """Recipes for data that the user brings."""
 
+MOST_USED = (
+    "supervised",
+    "mean_teacher",
+    "fixmatch",
+    "cross_pseudo",
+    "unimatch",
+    "u2pl",
+    "ua_mt",
+    "cutmix_seg",
+    "ccvc",
+    "dst",
+    "bcp",
+    "urpc",
+    "cafs",
+)
+"""Three seeds; the others one."""
+
 SHARED = {
-    "medseg": (f"domain.data={DATA / 'hippocampus'}",),
-    "rsseg": naip.labeled(32),
+    "medseg": (f"domain.data={DATA / 'hippocampus'}", "fit.steps=800"),
+    "rsseg": (*naip.labeled(32), "fit.steps=1000"),
 }
 
 
 def arms(domain: str) -> list[Arm]:
-    """One arm for each config of a domain."""
-    files = sorted((ROOT / "configs" / domain).glob("*.yaml"))
+    """One arm for each config of a domain, the most used first."""
+    names = {path.stem for path in (ROOT / "configs" / domain).glob("*.yaml")}
+    others = sorted(n for n in names - {*MOST_USED} if not n.startswith(OTHER_DATA))
     return [
-        Arm(path.stem, path, SHARED[domain])
-        for path in files
-        if not path.stem.startswith(OTHER_DATA)
+        Arm(
+            name,
+            ROOT / "configs" / domain / f"{name}.yaml",
+            SHARED[domain],
+            seeds=(0, 1, 2) if name in MOST_USED else (0,),
+        )
+        for name in (*MOST_USED, *others)
     ]
 
 
