@@ -165,9 +165,7 @@ def _check_shape(shape: shapely.Geometry | None, kinds: Sequence[str]) -> None:
         raise ValueError("has coordinates that are no numbers.")
     if not shape.is_valid:
         why = shapely.is_valid_reason(shape).split("[")[0]
-        raise ValueError(
-            f"its outline is not valid ({why}). Mend it, as with QGIS: Fix geometries."
-        )
+        raise ValueError(f"its outline is not valid ({why}). Mend it (QGIS: Fix geometries).")
 
 
 @functools.lru_cache(maxsize=64)
