@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from common.batch import IGNORE, Image, Labeled, Logits, Pseudo, Scalar
 from common.learners import TeacherStudent
 from common.parts import Parted, pointwise
+from common.schedules import Schedule
 from common.settings import Positive, PositiveReal, Settings
 
 
@@ -232,7 +233,7 @@ class Remembering(TeacherStudent):
     student: Describing
     teacher: Describing
 
-    def __init__(self, student: Describing, decay: float, memory: ClassMemory) -> None:
+    def __init__(self, student: Describing, decay: float | Schedule, memory: ClassMemory) -> None:
         super().__init__(student, decay)
         self.memory = memory
 

@@ -172,7 +172,7 @@ def fit(
             )
         optimizer.step()
         optimizer.zero_grad()
-        learner.nets.after_step(step)
+        learner.nets.after_step(step, progress)
 
         state["step"] = done = step + 1
         over, told = done == settings.steps, done % settings.log_every == 0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from common.batch import Image, Logits, Scalar, SomeImage, SomeLogits
 from common.parts import Features, Parted
+from common.schedules import Schedule, value_at
 
 
 class Networks(nn.Module):
@@ -23,7 +24,7 @@ class Networks(nn.Module):
     def predictor(self) -> nn.Module:
         """The network to validate, test and ship: ``(B, C, *S)`` to logits ``(B, K, *S)``."""
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, progress: float = 1.0) -> None:
         """Follow optimizer step ``step``, counted from 0. Most networks have nothing to do."""
 
 
@@ -54,7 +55,7 @@ class TeacherStudent(Networks):
     [1] Tarvainen and Valpola, Mean teachers, 2017, arXiv:1703.01780, Sec. 2.
     """
 
-    def __init__(self, student: nn.Module, decay: float) -> None:
+    def __init__(self, student: nn.Module, decay: float | Schedule) -> None:
         super().__init__()
         self.student = student
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
@@ -70,9 +71,10 @@ class TeacherStudent(Networks):
         self.teacher.eval()
         return self
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, progress: float = 1.0) -> None:
         """Move the teacher towards the student."""
-        follow(self.teacher, self.student, min(self.decay, 1 - 1 / (step + 1)))
+        decay = value_at(self.decay, progress)
+        follow(self.teacher, self.student, min(decay, 1 - 1 / (step + 1)))
 
 
 class TeachersStudent(Networks):
@@ -97,7 +99,12 @@ class TeachersStudent(Networks):
     turn: Tensor
 
     def __init__(
-        self, student: nn.Module, decay: float, *, turn: Callable[[int], int], teachers: int = 2
+        self,
+        student: nn.Module,
+        decay: float | Schedule,
+        *,
+        turn: Callable[[int], int],
+        teachers: int = 2,
     ) -> None:
         super().__init__()
         self.student = student
@@ -118,12 +125,12 @@ class TeachersStudent(Networks):
         self.teachers.eval()
         return self
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, progress: float = 1.0) -> None:
         """Move the teacher whose turn it is towards the student, or all while they are young."""
-        young = 1 - 1 / (step + 1)
+        decay, young = value_at(self.decay, progress), 1 - 1 / (step + 1)
         for index, teacher in enumerate(self.teachers):
-            if young < self.decay or index == self.turn_at(step):
-                follow(teacher, self.student, min(self.decay, young))
+            if young < decay or index == self.turn_at(step):
+                follow(teacher, self.student, min(decay, young))
         self.turn.fill_(self.turn_at(step + 1))
 
 

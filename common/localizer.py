@@ -14,6 +14,7 @@ from common.batch import IGNORE, Image, Labels, Logits, Scalar, Weights
 from common.errors import ConfigError
 from common.learners import TeacherStudent
 from common.parts import CONVOLUTIONS, Parted, on_grid, pointwise
+from common.schedules import Schedule
 
 Convolution: TypeAlias = type[nn.Conv2d] | type[nn.Conv3d]
 
@@ -52,7 +53,12 @@ class Localizing(TeacherStudent):
     student: Parted
 
     def __init__(
-        self, student: Parted, decay: float, *, erring: Iterable[nn.Module], localizer: Localizer
+        self,
+        student: Parted,
+        decay: float | Schedule,
+        *,
+        erring: Iterable[nn.Module],
+        localizer: Localizer,
     ) -> None:
         super().__init__(student, decay)
         self.erring = nn.ModuleList(erring)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from common.batch import IGNORE, Image, Labeled, Labels, Mask, Pseudo, SoftPseudo
 from common.errors import ShapeError
-from common.settings import Fraction, Settings
+from common.schedules import Share, value_at
+from common.settings import Settings
 
 P = TypeVar("P", Pseudo, SoftPseudo)
 
@@ -96,7 +97,7 @@ class Mix(Settings):
     """A way to make training images out of two."""
 
     @abstractmethod
-    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Cut | Uncut:
+    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo, progress: float = 1.0) -> Cut | Uncut:
         """Decide what moves where, for images and what was predicted of them."""
 
 
@@ -105,7 +106,7 @@ class NoMix(Mix):
 
     name: Literal["none"] = "none"
 
-    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Uncut:
+    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo, progress: float = 1.0) -> Uncut:
         return Uncut()
 
 
@@ -120,15 +121,16 @@ class CutMix(Mix):
     """
 
     name: Literal["cutmix"] = "cutmix"
-    share_low: Fraction = 0.25
-    share_high: Fraction = 0.5
-    chance: Fraction = 1.0  # of each image to be cut at all
+    share_low: Share = 0.25
+    share_high: Share = 0.5
+    chance: Share = 1.0  # of each image to be cut at all
 
-    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Cut:
+    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo, progress: float = 1.0) -> Cut:
         partner = partners(image.shape[0], image.device)
-        where = boxes(image, self.share_low, self.share_high)
-        if self.chance < 1:
-            cut = torch.rand(len(where), device=where.device) < self.chance
+        ends = value_at(self.share_low, progress), value_at(self.share_high, progress)
+        where, chance = boxes(image, *ends), value_at(self.chance, progress)
+        if chance < 1:
+            cut = torch.rand(len(where), device=where.device) < chance
             where &= cut.view(-1, *[1] * (where.ndim - 1))
         return Cut(partner=partner, where=where)
 
@@ -144,7 +146,7 @@ class ClassMix(Mix):
 
     name: Literal["classmix"] = "classmix"
 
-    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo) -> Cut:
+    def draw(self, image: Image, pseudo: Pseudo | SoftPseudo, progress: float = 1.0) -> Cut:
         partner = partners(image.shape[0], image.device)
         return Cut(partner=partner, where=half_of_the_classes(pseudo.predicted)[partner])
 

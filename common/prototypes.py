@@ -10,6 +10,7 @@ from common.batch import IGNORE, Image, Logits, Pseudo
 from common.contrast import Lattice, Sample, draw, full_precision
 from common.learners import TeacherStudent
 from common.parts import Parted
+from common.schedules import Schedule
 
 SHORTEST = 1e-4
 """Length of a description below which its direction counts less, so that gradients stay finite."""
@@ -123,6 +124,6 @@ class Comparing(TeacherStudent):
     student: Parted
     teacher: Parted
 
-    def __init__(self, student: Parted, decay: float, prototypes: Prototypes) -> None:
+    def __init__(self, student: Parted, decay: float | Schedule, prototypes: Prototypes) -> None:
         super().__init__(student, decay)
         self.prototypes = prototypes

@@ -14,8 +14,8 @@ from common.learners import TeachersStudent, random_turn, together
 from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
-from common.schedules import Sigmoid, Weight, value_at
-from common.settings import Fraction, Positive
+from common.schedules import Share, Sigmoid, Weight, value_at
+from common.settings import Positive
 
 
 class ADMT(Method):
@@ -51,7 +51,7 @@ class ADMT(Method):
     filter: AnyFilter = Confidence(threshold=0.8)  # tau
     unlabeled_loss: AnyLoss = CrossEntropy()
     unlabeled_weight: Weight = Sigmoid(end=2.0, until=0.4)  # lambda
-    decay: Fraction = 0.99  # alpha
+    decay: Share = 0.99  # alpha
     longest_turn_steps: Positive = 19  # about half a pass over the unlabeled images
     mix: AnyMix = CutMix()
 
@@ -67,7 +67,7 @@ class ADMT(Method):
             student = nets.student(weak.image).float().softmax(dim=1)
             decided = settled(one, other, student)
             pseudo = pseudo_label(decided.clamp_min(1e-12).log(), kit.keep, weak)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
 
         first = nets.turn == 0  # stays on the device
         harder = torch.where(first, strong, cut.image(weak.image))

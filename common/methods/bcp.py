@@ -14,7 +14,7 @@ from common.learners import TeacherStudent, together
 from common.losses import AnyLoss, CrossEntropyDice, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import box, mixed_truth, mixtures
-from common.schedules import Weight, value_at
+from common.schedules import Share, Weight, value_at
 from common.settings import Fraction
 
 Direction = Literal["labeled_into_unlabeled", "unlabeled_into_labeled"]
@@ -60,7 +60,7 @@ class BCP(Method):
     component: Literal["none", "largest"] = "largest"  # piece of each class that is believed
     unlabeled_loss: AnyLoss = CrossEntropyDice()
     unlabeled_weight: Weight = 0.5  # alpha
-    decay: Fraction = 0.99  # lambda of the teacher
+    decay: Share = 0.99  # lambda of the teacher
 
     def networks(self, new_network: NewNetwork) -> TeacherStudent:
         return TeacherStudent(new_network(), decay=self.decay)

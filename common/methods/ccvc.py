@@ -67,7 +67,7 @@ class CCVC(Method):
             softs = [soft_pseudo_label(p(weak.image), kit.keep, weak) for p in nets.peers]
             differ = softs[0].predicted != softs[1].predicted
             stressed = [self._stressed(soft, differ, weak.valid, progress) for soft in softs]
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0])
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0], progress)
         taught = [cut.pseudo(pseudo) for pseudo in stressed]
 
         images, n = torch.cat([truth.image, cut.image(strong)]), len(truth.image)

@@ -78,7 +78,7 @@ class CorrMatch(Method):
         sure = hard(soft, weak.valid)
         regions = of_weak.regions(self.regions, weak.image)
         pseudo = propagated(sure, regions, network.num_classes, agreement=self.agreement)
-        cut = self.mix.draw(weak.image, sure)
+        cut = self.mix.draw(weak.image, sure, progress)
         taught, belief = cut.pseudo(pseudo), cut.pseudo(soft)
 
         pixels = network.decoder(network.encoder(cut.image(kit.strong(weak.image))))

@@ -60,7 +60,7 @@ class CPCL(Method):
             first, second = (pseudo_label(each, keep, weak) for each in logits)
             agreed = intersection(first, second)
             either = union(first, second, num_classes=logits[0].shape[1])
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, either)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, either, progress)
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 
         (_, conservative), (_, progressive) = views

@@ -55,7 +55,7 @@ class CrossPseudo(Method):
 
         with torch.no_grad():
             pseudos = [pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0])
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0], progress)
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 
         taught = [cut.pseudo(pseudo) for pseudo in pseudos]

@@ -66,7 +66,7 @@ class DHC(Method):
 
         with torch.no_grad():
             pseudos = [pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0])
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0], progress)
         (truth_1, strong_1), (truth_2, strong_2) = (
             together(peer, truth.image, cut.image(strong)) for peer in nets.peers
         )

@@ -24,7 +24,7 @@ class BlendedHeads(Heads):
         super().__init__(student, [pseudo_head.head])
         self.share, self.every = share, every
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, progress: float = 1.0) -> None:
         """Blend the heads after each ``every`` steps."""
         if (step + 1) % self.every == 0:
             follow(self.student.head, self.others[0], 1 - self.share)

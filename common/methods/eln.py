@@ -15,7 +15,7 @@ from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.parts import parted
 from common.schedules import Jump, Share, Weight, value_at
-from common.settings import Fraction, Positive, PositiveReal
+from common.settings import Positive, PositiveReal
 
 
 class ELN(Method):
@@ -55,7 +55,7 @@ class ELN(Method):
     localizer_weight: Weight = Jump(end=1.0, until=40 / 500)  # also of the further decoders
     worse_by: Annotated[tuple[PositiveReal, ...], Field(min_length=1)] = (20.0, 50.0)
     threshold: Share = 0.5  # on the probability of being right
-    decay: Fraction = 0.995
+    decay: Share = 0.995
     width: Positive = 8  # channels of the localizer's finest level
 
     def networks(self, new_network: NewNetwork) -> Localizing:

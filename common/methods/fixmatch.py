@@ -13,8 +13,7 @@ from common.learners import Solo, TeacherStudent, together
 from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
-from common.schedules import Weight, value_at
-from common.settings import Fraction
+from common.schedules import Share, Weight, value_at
 
 
 class FixMatch(Method):
@@ -45,7 +44,7 @@ class FixMatch(Method):
     filter: AnyFilter = Confidence(threshold=0.95)
     unlabeled_loss: AnyLoss = CrossEntropy()
     unlabeled_weight: Weight = 1.0  # lambda_u
-    teacher_decay: Fraction | None = None  # alpha; absent: the student labels for itself
+    teacher_decay: Share | None = None  # alpha; absent: the student labels for itself
     mix: AnyMix = NoMix()
 
     def networks(self, new_network: NewNetwork) -> Solo | TeacherStudent:
@@ -61,7 +60,7 @@ class FixMatch(Method):
 
         with torch.no_grad():
             pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 
         return Outcome(

@@ -13,8 +13,7 @@ from common.learners import TeacherStudent, together
 from common.losses import supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
-from common.schedules import Sigmoid, Weight, value_at
-from common.settings import Fraction
+from common.schedules import Share, Sigmoid, Weight, value_at
 
 
 class MeanTeacher(Method):
@@ -42,7 +41,7 @@ class MeanTeacher(Method):
 
     name: Literal["mean_teacher"] = "mean_teacher"
     unlabeled_weight: Weight = Sigmoid(end=10.0, until=0.2)  # lambda: K squares are small
-    decay: Fraction = 0.99  # alpha
+    decay: Share = 0.99  # alpha
     mix: AnyMix = NoMix()
 
     def networks(self, new_network: NewNetwork) -> TeacherStudent:
@@ -53,7 +52,7 @@ class MeanTeacher(Method):
 
         with torch.no_grad():
             pseudo = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 
         weight, valid = value_at(self.unlabeled_weight, progress), cut.valid(weak.valid)

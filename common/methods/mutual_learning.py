@@ -55,7 +55,7 @@ class MutualLearning(Method):
 
         with torch.no_grad():
             softs = [soft_pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0])
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0], progress)
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 
         taught = [cut.pseudo(soft) for soft in softs]

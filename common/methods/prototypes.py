@@ -15,7 +15,7 @@ from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
 from common.prototypes import Comparing, Prototypes
-from common.schedules import Jump, Weight, value_at
+from common.schedules import Jump, Share, Weight, value_at
 from common.settings import Fraction, Positive, PositiveReal
 
 
@@ -60,7 +60,7 @@ class PrototypeConsistency(Method):
     temperature: PositiveReal = 0.1
     stride: Positive = 4  # every so many pixels along each axis, one meets the prototypes
     mix: AnyMix = CutMix()
-    decay: Fraction = 0.99
+    decay: Share = 0.99
 
     def networks(self, new_network: NewNetwork) -> Comparing:
         student = parted(new_network())
@@ -76,7 +76,7 @@ class PrototypeConsistency(Method):
 
         with torch.no_grad():
             pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         taught, images = cut.pseudo(pseudo), torch.cat([truth.image, cut.image(strong)])
         pixels = nets.student.decoder(nets.student.encoder(images))
         on_truth, on_mixed = torch.split(nets.student.head(pixels), sizes)

@@ -16,8 +16,8 @@ from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import Features, parted
 from common.perturb import virtual_adversarial
-from common.schedules import Cosine, Weight, value_at
-from common.settings import Fraction, Positive
+from common.schedules import Cosine, Share, Weight, value_at
+from common.settings import Positive
 
 
 class PSMT(Method):
@@ -53,7 +53,7 @@ class PSMT(Method):
     filter: AnyFilter = Confidence(threshold=0.6)  # tau
     unlabeled_loss: AnyLoss = CrossEntropy()
     unlabeled_weight: Weight = Cosine(end=1.5, until=0.15)  # lambda
-    decay: Fraction = 0.996  # alpha
+    decay: Share = 0.996  # alpha
     turn_steps: Positive = 100  # [1]: one pass over the unlabeled images
     perturbation: Weight = 0.02  # of the length of the features; a tenth can break training
     mix: AnyMix = CutMix()
@@ -69,7 +69,7 @@ class PSMT(Method):
             logits = nets.predictor(weak.image)
             pseudo = pseudo_label(logits, kit.keep, weak)
             confidence = logits.softmax(dim=1).amax(dim=1)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
 
         student, num_labeled = parted(nets.student), len(truth.image)
         features = student.encoder(torch.cat([truth.image, cut.image(strong)]))

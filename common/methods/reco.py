@@ -15,7 +15,7 @@ from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, ClassMix
 from common.parts import parted
-from common.schedules import Weight, value_at
+from common.schedules import Share, Weight, value_at
 from common.settings import Fraction
 
 
@@ -59,7 +59,7 @@ class ReCo(Method):
     query_threshold: Fraction = 0.97  # delta_s
     contrast: Contrast = Contrast(anchors=256, negatives=512, temperature=0.5, size=256)
     mix: AnyMix = ClassMix()
-    decay: Fraction = 0.99
+    decay: Share = 0.99
 
     def networks(self, new_network: NewNetwork) -> TeacherStudent:
         return TeacherStudent(Describing(parted(new_network()), self.contrast.size), self.decay)
@@ -72,7 +72,7 @@ class ReCo(Method):
             soft = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak)
         pseudo, believed = hard(soft, weak.valid), self.contrast_filter(soft.probs, progress)
         contrasted = pseudo._replace(weight=pseudo.weight * believed)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         images = torch.cat([truth.image, cut.image(strong)])
         at = lattice(images, self.contrast.stride)
         logits, pixels = student.describe(images, at)

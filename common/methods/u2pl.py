@@ -14,7 +14,7 @@ from common.losses import AnyLoss, CrossEntropy, supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
-from common.schedules import Jump, Weight, value_at
+from common.schedules import Jump, Share, Weight, value_at
 from common.settings import Fraction, Positive
 
 
@@ -53,7 +53,7 @@ class U2PL(Method):
     unlabeled_weight: Weight = Jump(end=1.0, until=1 / 80)  # lambda_u over its base
     contrast_weight: Weight = Jump(end=1.0, until=1 / 80)  # lambda_c; one epoch of 80 before
     mix: AnyMix = CutMix(chance=0.5)
-    decay: Fraction = 0.99  # alpha
+    decay: Share = 0.99  # alpha
     rank_low: Fraction = 3 / 21  # r_l over K
     rank_high: Fraction = 20 / 21  # r_h over K
     anchor_threshold: Fraction = 0.3  # delta_p
@@ -70,7 +70,7 @@ class U2PL(Method):
 
         with torch.no_grad():
             pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
-        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo)
+        strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         taught, images = cut.pseudo(pseudo), torch.cat([truth.image, cut.image(strong)])
         at = lattice(images, self.contrast.stride)
         logits, pixels = nets.student.describe(images, at)

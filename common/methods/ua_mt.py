@@ -14,8 +14,8 @@ from common.learners import TeacherStudent, together
 from common.losses import supervised
 from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.perturb import dropping, noisy
-from common.schedules import Sigmoid, Weight, value_at
-from common.settings import Fraction, NonNegative, Positive
+from common.schedules import Share, Sigmoid, Weight, value_at
+from common.settings import NonNegative, Positive
 
 
 class UncertaintyAwareMeanTeacher(Method):
@@ -51,7 +51,7 @@ class UncertaintyAwareMeanTeacher(Method):
     looks: Positive = 8  # T
     noise: NonNegative = 0.1  # standard deviation, in units of the normalized image
     noise_limit: NonNegative = 0.2
-    decay: Fraction = 0.99  # alpha
+    decay: Share = 0.99  # alpha
 
     def networks(self, new_network: NewNetwork) -> TeacherStudent:
         return TeacherStudent(new_network(), decay=self.decay)

@@ -65,7 +65,7 @@ class UniMatch(Method):
         on_truth, on_weak, on_dropped = decoded(network, of_truth, of_weak, dropped)
         pseudo = pseudo_label(on_weak, kit.keep, weak)
 
-        one, other = (self.mix.draw(weak.image, pseudo) for _ in range(2))
+        one, other = (self.mix.draw(weak.image, pseudo, progress) for _ in range(2))
         views = (cut.image(kit.strong(weak.image)) for cut in (one, other))
         on_one, on_other = together(network, *views)
 

@@ -15,8 +15,7 @@ from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
 from common.perturb import complementary_dropout
-from common.schedules import Weight, value_at
-from common.settings import Fraction
+from common.schedules import Share, Weight, value_at
 
 
 class UniMatchV2(Method):
@@ -50,7 +49,7 @@ class UniMatchV2(Method):
     filter: AnyFilter = Confidence(threshold=0.95)  # tau
     unlabeled_loss: AnyLoss = CrossEntropy()
     unlabeled_weight: Weight = 1.0  # half of it for each view
-    decay: Fraction = 0.996  # gamma
+    decay: Share = 0.996  # gamma
     mix: AnyMix = CutMix(share_low=0.02, share_high=0.4, chance=0.5)
 
     def networks(self, new_network: NewNetwork) -> TeacherStudent:
@@ -61,7 +60,7 @@ class UniMatchV2(Method):
 
         with torch.no_grad():
             pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
-        one, other = (self.mix.draw(weak.image, pseudo) for _ in range(2))
+        one, other = (self.mix.draw(weak.image, pseudo, progress) for _ in range(2))
         views = (cut.image(kit.strong(weak.image)) for cut in (one, other))
 
         of_truth, of_one, of_other = encoded(student, truth.image, *views)

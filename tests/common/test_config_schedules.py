@@ -81,9 +81,9 @@ def test_a_threshold_beyond_1_is_told_at_its_own_key(
 
 
 def test_a_number_that_holds_all_along_takes_no_schedule(tmp_path: Path) -> None:
-    said = problem("name: mean_teacher\n  decay: {name: linear, end: 1}", tmp_path)
+    said = problem("name: ua_mt\n  noise: {name: linear, end: 1}", tmp_path)
     assert said == (
-        "method.decay (line 5): this one takes no schedule. Give a number, which then holds "
+        "method.noise (line 5): this one takes no schedule. Give a number, which then holds "
         "all along."
     )
 

@@ -22,6 +22,7 @@ from common.learners import (
     together,
 )
 from common.methods import CrossPseudo
+from common.schedules import Jump
 from tests.toy import Net
 
 decays = st.floats(0, 1)
@@ -205,3 +206,14 @@ def test_following_waits_for_no_device() -> None:
     with torch.device("meta"):  # a value asked of it would raise
         nets = TeacherStudent(Net(2, 1, 2), decay=0.9)
     nets.after_step(7)
+
+
+def test_a_decay_may_change_while_training() -> None:
+    nets = TeacherStudent(Net(2, 1, 2), decay=Jump(start=0.0, end=1.0, until=0.5))
+    changed(nets.student, 1)
+    nets.after_step(1000, 0.4)  # decay 0 copies
+    copied = numbers(nets.student, floating=True)
+    changed(nets.student, 2)
+    nets.after_step(10**9, 0.5)  # decay 1 stands still
+    for name, value in numbers(nets.teacher, floating=True).items():
+        np.testing.assert_allclose(value, copied[name], atol=1e-5)

@@ -8,11 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor
 
 from common.batch import IGNORE, Pseudo, SoftPseudo
 from common.errors import ShapeError
 from common.mixing import ClassMix, CutMix, NoMix, boxes, half_of_the_classes, partners
+from common.schedules import Linear
 
 CPU = torch.device("cpu")
 SIDES = {2: (12, 9), 3: (7, 8, 6)}
@@ -228,3 +230,19 @@ def test_classmix_takes_pixels_of_the_partner_where_the_partner_shows_the_class(
         assert (mixed[sample, 0][inside] == partner).all()
         assert torch.equal(pseudo.target[sample][inside], labels[partner][inside])
         assert torch.equal(pseudo.target[sample][~inside], labels[sample][~inside])
+
+
+def test_how_often_and_how_much_is_cut_may_change_while_training() -> None:
+    image = torch.zeros(64, 1, 16, 16)
+    pseudo = Pseudo(torch.zeros(64, 16, 16).long(), torch.ones(64, 16, 16))
+    mix = CutMix(chance=Linear(end=1.0), share_low=0.2, share_high=Linear(start=0.2, end=0.8))
+    never, half, always = (mix.draw(image, pseudo, at).where.flatten(1) for at in (0, 0.5, 1))
+    assert not never.any()
+    assert 16 < half.any(dim=1).sum() < 48
+    assert always.any(dim=1).all()
+    assert half.float().mean(dim=1).max() < 0.6 < always.float().mean(dim=1).max()
+
+
+def test_a_chance_above_1_is_refused_in_a_schedule_too() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        CutMix(chance={"name": "linear", "end": 1.5})

@@ -59,8 +59,8 @@ def test_target_trust_and_input_of_the_divergence_are_mixed_alike_f9(
     seen = []
 
     class Watched(type(mix)):
-        def draw(self, image, pseudo):
-            seen.append(mix.draw(image, pseudo))
+        def draw(self, image, pseudo, progress):
+            seen.append(mix.draw(image, pseudo, progress))
             return seen[-1]
 
     learner.method = learner.method.model_copy(update={"mix": Watched()})
