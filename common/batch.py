@@ -8,7 +8,8 @@ These are named tuples so that loaders, devices and Fabric can carry them.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+import math
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,6 +52,22 @@ class Unlabeled(NamedTuple):
     image: Image
     valid: Mask  # False in no-data and in padding
     possible: Possible  # False where a weak label rules a class out
+
+
+class Pixel(NamedTuple):
+    """How large a pixel or voxel is."""
+
+    size: tuple[float, ...] = ()  # along each spatial axis; empty: 1
+    unit: Literal["mm", "m", "pixel"] = "pixel"
+
+    @property
+    def content(self) -> float:
+        """Its area or volume."""
+        return math.prod(self.size)
+
+    def along(self, dims: int) -> tuple[float, ...]:
+        """Its size along each of ``dims`` axes."""
+        return self.size or (1.0,) * dims
 
 
 class Batch(NamedTuple):

@@ -25,8 +25,8 @@ from common.errors import DataError, RunError, SegSSLError
 
 if TYPE_CHECKING:
     from common.adapter import Adapter
+    from common.clock import News
     from common.domain import Findings
-    from common.fit import News
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

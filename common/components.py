@@ -26,7 +26,7 @@ def largest_components(target: Labels) -> Labels:
     """
     if target.device.type == "cpu":  # many times as fast there, where nothing has to wait
         cleaned = [_largest_on_host(image) for image in target.numpy()]
-        return torch.from_numpy(np.stack(cleaned))
+        return torch.from_numpy(np.stack(cleaned)) if cleaned else target
     return largest_on_device(target)
 
 
@@ -39,6 +39,19 @@ def largest_on_device(target: Labels) -> Labels:
     best = rank.new_zeros(len(rank), IGNORE + 1).scatter_reduce(1, label, rank, "amax")
     stays = (rank == best.gather(1, label)) | (label == 0) | (label == IGNORE)
     return torch.where(stays, label, 0).view_as(target)
+
+
+def piece_sizes(target: Labels) -> Labels:
+    """How many pixels the connected piece of each pixel has; IGNORE is a class like others.
+
+    Pixels that touch at a corner are connected.
+    """
+    if target.device.type == "cpu":
+        sizes = [_sizes_on_host(image) for image in target.numpy()]
+        return torch.from_numpy(np.stack(sizes)) if sizes else target
+    piece = pieces(target).flatten(1)
+    counts = torch.zeros_like(piece).scatter_add(1, piece, torch.ones_like(piece))
+    return counts.gather(1, piece).view_as(target)
 
 
 def pieces(target: Labels) -> Labels:
@@ -70,6 +83,16 @@ def _largest_on_host(image: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         sizes[0] = 0  # the other classes
         cleaned[(piece > 0) & (piece != sizes.argmax())] = 0
     return cleaned
+
+
+def _sizes_on_host(image: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    touching, sizes = np.ones((3,) * image.ndim), np.zeros_like(image)
+    for index in np.unique(image):
+        piece, _ = ndimage.label(image == index, touching)
+        counts = np.bincount(piece.ravel())
+        counts[0] = 0  # the other classes
+        sizes += counts[piece]
+    return sizes
 
 
 def _earliest(first: Labels, pairs: list[tuple[Window, Window, Tensor]]) -> Labels:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,22 +30,28 @@ def signed_distances(target: Labels, num_classes: int, *, reach_pixels: int) -> 
     """
     inside = one_hot(target, num_classes) > 0
     outside = (target != IGNORE).unsqueeze(1) & ~inside
-    to_class, to_others = (_distance(each, reach_pixels) for each in (inside, outside))
+    to_class, to_others = (distance_to(each, reach=reach_pixels) for each in (inside, outside))
     signed = torch.where(inside, 0.5 - to_others, to_class - 0.5)
     return (signed / reach_pixels).clamp(-1, 1)
 
 
-def _distance(there: Tensor, reach: int) -> Tensor:
-    """To the nearest pixel ``there``, exact up to ``reach`` and no smaller beyond it.
+def distance_to(there: Tensor, *, reach: float, sides: Sequence[float] | None = None) -> Probs:
+    """To the center of the nearest pixel ``there``, exact up to ``reach``, no smaller beyond it.
 
     Squares of distances add up over the axes, so each axis is searched by itself.
+
+    Args:
+        there: ``(B, K, *S)``, each channel for itself.
+        reach: In the unit of ``sides``.
+        sides: Of a pixel along each spatial axis; 1 by default.
     """
     squares = torch.where(there, 0.0, NOWHERE)
-    for axis in range(2, there.ndim):
-        padded = F.pad(squares, [0, 0] * (there.ndim - 1 - axis) + [reach, reach], value=NOWHERE)
+    for axis, side in enumerate(sides or [1.0] * (there.ndim - 2), start=2):
+        far = math.ceil(reach / side)
+        padded = F.pad(squares, [0, 0] * (there.ndim - 1 - axis) + [far, far], value=NOWHERE)
         nearest = squares.clone()
-        for step in range(-reach, reach + 1):
-            shifted = padded.narrow(axis, reach + step, squares.shape[axis])
-            torch.minimum(nearest, shifted + step**2, out=nearest)
+        for step in range(-far, far + 1):
+            shifted = padded.narrow(axis, far + step, squares.shape[axis])
+            torch.minimum(nearest, shifted + (step * side) ** 2, out=nearest)
         squares = nearest
     return squares.sqrt()

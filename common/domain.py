@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import pandas as pd
 from torch import nn
 
-from common.batch import Batch, ClassVolume, Grid, Image
+from common.batch import Batch, ClassVolume, Grid, Image, Pixel
 
 Split = Literal["labeled", "unlabeled", "validation", "test"]
 
@@ -78,6 +78,10 @@ class Domain(Protocol):
     @property
     def headline(self) -> tuple[str, str]:
         """``(metric, label)`` that validation maximizes and the report opens with."""
+
+    @property
+    def pixel(self) -> Pixel:
+        """How large a pixel of a batch is; read when asked."""
 
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None

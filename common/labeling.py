@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
 from common.batch import (
     IGNORE,
+    Image,
     Logits,
     Mask,
     Possible,
@@ -21,20 +23,48 @@ from common.batch import (
 Keep = Callable[[Probs], Weights]
 """A live filter: class probabilities to trust. Outside of the image they are all 0."""
 
+Refine = Callable[[SoftPseudo, Unlabeled], SoftPseudo]
+"""Live refiners: what is guessed of images to what is better guessed."""
+
+
+class Kit(NamedTuple):
+    """What a run lends its method."""
+
+    strong: Callable[[Image], Image]  # to a harder image, pixel for pixel aligned
+    keep: Keep
+    refine: Refine
+
+
+def as_guessed(guess: SoftPseudo, weak: Unlabeled) -> SoftPseudo:
+    """No refiner."""
+    return guess
+
 
 @torch.no_grad()
-def soft_pseudo_label(logits: Logits, keep: Keep, weak: Unlabeled) -> SoftPseudo:
-    """The probabilities of the classes still possible, trusted as far as ``keep`` says.
+def soft_pseudo_label(logits: Logits, kit: Kit, weak: Unlabeled) -> SoftPseudo:
+    """The probabilities of the classes still possible, trusted as far as the filter says.
 
-    Where a weak label leaves one class, that class is certain.
+    Where a weak label leaves one class, that class is certain. Refiners come last.
 
     Args:
         logits: Prediction. No gradient flows back through it.
-        keep: Live filter, probabilities to weights.
+        kit: Holds the filter and the refiners of the run.
         weak: What was predicted: where there is something to label, and which classes can be.
     """
     probs = among(logits.detach().float(), weak.possible).softmax(dim=1)
-    return SoftPseudo(probs=probs, weight=trust(probs, keep, weak.valid))
+    return kit.refine(SoftPseudo(probs, trust(probs, kit.keep, weak.valid)), weak)
+
+
+@torch.no_grad()
+def pseudo_label(logits: Logits, kit: Kit, weak: Unlabeled) -> Pseudo:
+    """The most probable of the classes still possible, trusted as far as the filter says.
+
+    Args:
+        logits: Prediction. No gradient flows back through it.
+        kit: Holds the filter and the refiners of the run.
+        weak: What was predicted. The target is IGNORE where there is nothing to label.
+    """
+    return hard(soft_pseudo_label(logits, kit, weak), weak.valid)
 
 
 def among(logits: Logits, possible: Possible) -> Logits:
@@ -45,18 +75,6 @@ def among(logits: Logits, possible: Possible) -> Logits:
 def trust(probs: Probs, keep: Keep, valid: Mask) -> Weights:
     """How far ``keep`` trusts each pixel; 0 where it is not valid."""
     return keep(probs * valid.unsqueeze(1)) * valid
-
-
-@torch.no_grad()
-def pseudo_label(logits: Logits, keep: Keep, weak: Unlabeled) -> Pseudo:
-    """The most probable of the classes still possible, trusted as far as ``keep`` says.
-
-    Args:
-        logits: Prediction. No gradient flows back through it.
-        keep: Live filter, probabilities to weights.
-        weak: What was predicted. The target is IGNORE where there is nothing to label.
-    """
-    return hard(soft_pseudo_label(logits, keep, weak), weak.valid)
 
 
 def hard(soft: SoftPseudo, valid: Mask) -> Pseudo:

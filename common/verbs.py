@@ -23,12 +23,13 @@ from common import evaluate as evaluation
 from common.adapter import Adapter
 from common.batch import check_batch
 from common.calibration import pooled
+from common.clock import News
 from common.config import Run
 from common.domain import Domain, Findings, Split
 from common.environment import record_environment
 from common.errors import ConfigError, DataError, RunError, SegSSLError
 from common.filters import Calibrated, ClassCalibrated
-from common.fit import Company, Fitted, Learner, News, fit, launch
+from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs
 from common.hidden_truth import Trust, Watch, in_words
 from common.splits import names_of

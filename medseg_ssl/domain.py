@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common.adapter import Wish, file_name, repeated
-from common.batch import Batch, ClassVolume, Image
+from common.adapter import Wish, file_name
+from common.batch import Batch, ClassVolume, Image, Pixel
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
@@ -21,13 +21,13 @@ from common.networks import blaming, of_peer
 from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
 from medseg_ssl import batches, inspection, measures
-from medseg_ssl.cases import VolumeCase, is_nifti, read_array, stem
+from medseg_ssl.cases import VolumeCase, read_array
 from medseg_ssl.draft import draft
 from medseg_ssl.export import write_labels
 from medseg_ssl.figures import draw_volume
 from medseg_ssl.hints import WeakLabels
 from medseg_ssl.inference import predict_volume
-from medseg_ssl.layouts import CHANNEL, read_catalog
+from medseg_ssl.layouts import found, read_catalog
 from medseg_ssl.look import look, look_at
 from medseg_ssl.preprocess import Recipe, Volume, Window, preprocess, restore
 from medseg_ssl.settings import MedsegRun, MedsegSettings
@@ -51,6 +51,10 @@ class Volumes:
         )
         self.headline = measures.HEADLINE
         self._cached: set[VolumeCase] = set()  # cases of this run, worth keeping preprocessed
+
+    @property
+    def pixel(self) -> Pixel:
+        return Pixel(self.recipe.spacing_mm, "mm")
 
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None
@@ -123,7 +127,7 @@ class Volumes:
         yield from files_of(self._said, self.settings)
 
     def find(self, paths: Sequence[Path]) -> list[VolumeCase]:
-        cases, problems = _found(paths, self.task.channels)
+        cases, problems = found(paths, self.task.channels)
         problems += [problem for case in cases for problem in self._unfit(case)]
         if problems:
             raise DataError.listing("what to predict", problems)
@@ -267,31 +271,6 @@ class Medseg:
 def _own(run: Run) -> MedsegRun:
     assert isinstance(run, MedsegRun)
     return run
-
-
-def _found(paths: Sequence[Path], channels: int) -> tuple[list[VolumeCase], list[str]]:
-    """Cases in files and folders; one file per channel where the names end in _0000 and so on."""
-    files: list[Path] = []
-    problems = []
-    for path in paths:
-        if path.is_dir():
-            here = sorted(p for p in path.iterdir() if is_nifti(p) and not p.name.startswith("."))
-            files += here
-            if not here:
-                problems.append(f"{path} holds no file ending in .nii or .nii.gz.")
-        elif not path.exists():
-            problems.append(f"{path} does not exist.")
-        elif not is_nifti(path):
-            problems.append(f"{path} is not a NIfTI file: expected a name in .nii or .nii.gz.")
-        else:
-            files.append(path)
-    parts: dict[str, list[Path]] = {}
-    for file in dict.fromkeys(files):
-        match = CHANNEL.match(stem(file))
-        name = match["case"] if match and channels > 1 else stem(file)
-        parts.setdefault(str(file.parent / name), []).append(file)
-    cases = [VolumeCase(Path(key).name, Path(key).name, tuple(own)) for key, own in parts.items()]
-    return cases, problems + repeated([case.id for case in cases])
 
 
 medseg = Medseg()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from common.adapter import repeated
 from common.errors import DataError
 from common.splits import SPLITS, closest, listed
 from medseg_ssl.cases import VolumeCase, is_nifti, stem
@@ -66,6 +67,31 @@ def read_catalog(data: Path) -> Catalog:
         "labelsTr/ (MSD, nnU-Net), or images/ and labels/, or give a CSV manifest with the columns "
         f"{', '.join(COLUMNS)}."
     )
+
+
+def found(paths: Sequence[Path], channels: int) -> tuple[list[VolumeCase], list[str]]:
+    """Cases in files and folders; one file per channel where the names end in _0000 and so on."""
+    files: list[Path] = []
+    problems = []
+    for path in paths:
+        if path.is_dir():
+            here = sorted(p for p in path.iterdir() if is_nifti(p) and not p.name.startswith("."))
+            files += here
+            if not here:
+                problems.append(f"{path} holds no file ending in .nii or .nii.gz.")
+        elif not path.exists():
+            problems.append(f"{path} does not exist.")
+        elif not is_nifti(path):
+            problems.append(f"{path} is not a NIfTI file: expected a name in .nii or .nii.gz.")
+        else:
+            files.append(path)
+    parts: dict[str, list[Path]] = {}
+    for file in dict.fromkeys(files):
+        match = CHANNEL.match(stem(file))
+        name = match["case"] if match and channels > 1 else stem(file)
+        parts.setdefault(str(file.parent / name), []).append(file)
+    cases = [VolumeCase(Path(key).name, Path(key).name, tuple(own)) for key, own in parts.items()]
+    return cases, problems + repeated([case.id for case in cases])
 
 
 def _decathlon(data: Path, facts: dict[str, Any]) -> Catalog:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.adapter import Wish, file_name
-from common.batch import Batch, ClassVolume, Image
+from common.batch import Batch, ClassVolume, Image, Pixel
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
@@ -44,6 +44,11 @@ class Scenes:
             background=settings.background,
         )
         self.headline = measures.HEADLINE
+
+    @property
+    def pixel(self) -> Pixel:
+        x_m, y_m = next(iter(self.cases("labeled"))).grid.resolution_xy_m
+        return Pixel((y_m, x_m), "m")
 
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None

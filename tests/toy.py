@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from common.batch import Batch, Labeled, Unlabeled
+from common.batch import Batch, Labeled, Pixel, Unlabeled
 from common.config import DomainSettings, Run
 from common.domain import Measure, ReportText, Task
 from common.filters import ClassCalibrated
@@ -150,6 +150,10 @@ class ToyDomain:
         more = [(extra or {}).get(f"labeled-{index}", 0) for index in range(4)]
         two = TwoStream(*pools, size=self.settings.batch, seed=seed, extra=more)
         return two.from_step(first_step)
+
+    @property
+    def pixel(self) -> Pixel:
+        return Pixel()
 
     def shown(self) -> dict[str, frozenset[int]]:
         return {case.id: frozenset({0, 1}) for case in self.cases("labeled")}

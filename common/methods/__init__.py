@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from common.labeling import Kit
 from common.methods.ad_mt import ADMT
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.methods.bcp import BCP
 from common.methods.cct import CCT
 from common.methods.ccvc import CCVC

@@ -9,10 +9,10 @@ import torch
 
 from common.batch import Batch, Probs, Pseudo
 from common.filters import AnyFilter, Confidence
-from common.labeling import pseudo_label, without_dropped
+from common.labeling import Kit, pseudo_label, without_dropped
 from common.learners import TeachersStudent, random_turn, together
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.schedules import Share, Sigmoid, Weight, value_at
 from common.settings import Positive
@@ -66,7 +66,7 @@ class ADMT(Method):
             one, other = (teacher(weak.image).float().softmax(dim=1) for teacher in nets.teachers)
             student = nets.student(weak.image).float().softmax(dim=1)
             decided = settled(one, other, student)
-            pseudo = pseudo_label(decided.clamp_min(1e-12).log(), kit.keep, weak)
+            pseudo = pseudo_label(decided.clamp_min(1e-12).log(), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
 
         first = nets.turn == 0  # stays on the device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from pydantic import model_validator
@@ -11,18 +10,11 @@ from torch import Tensor, nn
 
 from common.batch import Batch, Pseudo, SoftPseudo
 from common.filters import All, AnyFilter
+from common.labeling import Kit
 from common.learners import Networks
 from common.losses import AnyLoss, CrossEntropyDice
+from common.refiners import AnyRefiner
 from common.settings import Settings
-
-View = Callable[[Tensor], Tensor]
-
-
-class Kit(NamedTuple):
-    """What a run lends its method."""
-
-    strong: View  # image to a harder image, pixel for pixel aligned
-    keep: View  # probabilities (B, K, *S) to weights (B, *S)
 
 
 class Outcome(NamedTuple):
@@ -76,6 +68,7 @@ class Method(Settings):
 
     supervised_loss: AnyLoss = CrossEntropyDice()
     filter: AnyFilter = All()  # also describes the pseudo-labels that a report measures
+    refiners: tuple[AnyRefiner, ...] = ()  # one after the other
 
     @abstractmethod
     def networks(self, new_network: NewNetwork) -> Networks:
@@ -86,10 +79,16 @@ class Method(Settings):
         """One pass over the algorithm box. ``progress`` runs from 0 to 1."""
 
     @model_validator(mode="after")
-    def _has_a_use_for_its_filter(self) -> Self:
+    def _has_a_use_for_filter_and_refiners(self) -> Self:
         if not self.makes_pseudo_labels and not isinstance(self.filter, All):
             raise ValueError(
                 f"method {self.name!r} drops no pixels, so filter {self.filter.name!r} would do "
                 "nothing. Remove method.filter, or choose another method."
+            )
+        if not self.makes_pseudo_labels and self.refiners:
+            raise ValueError(
+                f"method {self.name!r} makes no pseudo-labels, so refiner "
+                f"{self.refiners[0].name!r} would do nothing. Remove method.refiners, or choose "
+                "another method."
             )
         return self

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 
 from common.batch import Batch
-from common.components import largest_components
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.learners import TeacherStudent, together
 from common.losses import AnyLoss, CrossEntropyDice, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import box, mixed_truth, mixtures
+from common.refiners import AnyRefiner, LargestComponent
 from common.schedules import Share, Weight, value_at
 from common.settings import Fraction
 
@@ -35,7 +35,7 @@ class BCP(Method):
     them and predicts in evaluation mode (in training mode in the authors' code).
     Departures: the teacher follows from the first step on, instead of starting as the pre-trained
     network that was best on the test cases, and it is shipped, not the student; each pair has its
-    own box. ``component: none`` is for classes that come in many pieces, as on maps.
+    own box. ``refiners: []`` is for classes that come in many pieces, as on maps.
 
     [1] Bai et al., BCP, CVPR 2023, arXiv:2305.00673, and its code.
     [2] Wang et al., RanPaste, IEEE TGRS 60, 2022.
@@ -57,7 +57,7 @@ class BCP(Method):
         "unlabeled_into_labeled",
     )
     box_side: Annotated[float, Field(gt=0, lt=1)] = 2 / 3  # beta, of each side of the image
-    component: Literal["none", "largest"] = "largest"  # piece of each class that is believed
+    refiners: tuple[AnyRefiner, ...] = (LargestComponent(),)
     unlabeled_loss: AnyLoss = CrossEntropyDice()
     unlabeled_weight: Weight = 0.5  # alpha
     decay: Share = 0.99  # lambda of the teacher
@@ -73,9 +73,7 @@ class BCP(Method):
             return Outcome({"supervised": supervised(self.supervised_loss, logits, mixed)})
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
-            if self.component == "largest":
-                pseudo = pseudo._replace(target=largest_components(pseudo.target))
+            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
         inside = box(max(truth.image, weak.image, key=len), self.box_side)
         labeled_at = {"labeled_into_unlabeled": inside, "unlabeled_into_labeled": ~inside}
         pairs = mixtures(truth, weak.image, pseudo, [labeled_at[each] for each in self.directions])

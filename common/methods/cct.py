@@ -12,10 +12,10 @@ from torch import nn
 from common import perturb
 from common.batch import Batch, Mask
 from common.consistency import consistency
-from common.labeling import soft_pseudo_label
+from common.labeling import Kit, soft_pseudo_label
 from common.learners import Heads, decoded, encoded
 from common.losses import supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.parts import Features, parted
 from common.schedules import Sigmoid, Weight, value_at
 
@@ -74,7 +74,7 @@ class CCT(Method):
 
         of_truth, of_weak = encoded(nets.student, truth.image, weak.image)
         on_truth, on_weak = decoded(nets.student, of_truth, of_weak)
-        pseudo = soft_pseudo_label(on_weak, kit.keep, weak)
+        pseudo = soft_pseudo_label(on_weak, kit, weak)
         objects = (pseudo.predicted != 0) & weak.valid
 
         lessons = [

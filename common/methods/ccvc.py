@@ -9,10 +9,10 @@ from torch import nn
 
 from common.batch import IGNORE, Batch, Mask, Pseudo, SoftPseudo
 from common.consistency import likeness
-from common.labeling import hard, soft_pseudo_label
+from common.labeling import Kit, hard, soft_pseudo_label
 from common.learners import Peers, crosswise
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.parts import Parted, parted, pixel_head
 from common.schedules import Share, Weight, value_at
@@ -64,7 +64,7 @@ class CCVC(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            softs = [soft_pseudo_label(p(weak.image), kit.keep, weak) for p in nets.peers]
+            softs = [soft_pseudo_label(p(weak.image), kit, weak) for p in nets.peers]
             differ = softs[0].predicted != softs[1].predicted
             stressed = [self._stressed(soft, differ, weak.valid, progress) for soft in softs]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0], progress)

@@ -10,10 +10,10 @@ from common.batch import IGNORE, Batch
 from common.consistency import divergence_map
 from common.correlation import Correlating, propagated
 from common.filters import AnyFilter, EmaGlobal
-from common.labeling import hard, soft_pseudo_label
+from common.labeling import Kit, hard, soft_pseudo_label
 from common.learners import Solo, encoded
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
 from common.perturb import channel_dropout
@@ -74,7 +74,7 @@ class CorrMatch(Method):
         on_truth, on_weak, on_dropped = torch.split(network.head(pixels), sizes)
         of_truth, of_weak, _ = map(network.correlation, torch.split(pixels, sizes))
 
-        soft = soft_pseudo_label(on_weak, kit.keep, weak)
+        soft = soft_pseudo_label(on_weak, kit, weak)
         sure = hard(soft, weak.valid)
         regions = of_weak.regions(self.regions, weak.image)
         pseudo = propagated(sure, regions, network.num_classes, agreement=self.agreement)

@@ -8,10 +8,10 @@ import torch
 
 from common.agreement import intersection, union
 from common.batch import Batch, Probs, Weights
-from common.labeling import Keep, pseudo_label
+from common.labeling import Keep, Kit, pseudo_label
 from common.learners import Peers, together
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.schedules import Weight, value_at
 
@@ -56,8 +56,8 @@ class CPCL(Method):
 
         with torch.no_grad():
             logits = [peer(weak.image) for peer in nets.peers]
-            keep = _by_confidence(kit.keep)
-            first, second = (pseudo_label(each, keep, weak) for each in logits)
+            own = kit._replace(keep=_by_confidence(kit.keep))
+            first, second = (pseudo_label(each, own, weak) for each in logits)
             agreed = intersection(first, second)
             either = union(first, second, num_classes=logits[0].shape[1])
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, either, progress)

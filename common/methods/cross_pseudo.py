@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 
 from common.batch import Batch
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.learners import Peers, crosswise, together
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Sigmoid, Weight, value_at
 
@@ -54,7 +54,7 @@ class CrossPseudo(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudos = [pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
+            pseudos = [pseudo_label(peer(weak.image), kit, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0], progress)
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 

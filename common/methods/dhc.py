@@ -8,10 +8,10 @@ import torch
 
 from common.balance import Difficulty, Rarity
 from common.batch import Batch
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.learners import Peers, together
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Sigmoid, Weight, value_at
 from common.settings import Fraction, NonNegative
@@ -65,7 +65,7 @@ class DHC(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudos = [pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
+            pseudos = [pseudo_label(peer(weak.image), kit, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0], progress)
         (truth_1, strong_1), (truth_2, strong_2) = (
             together(peer, truth.image, cut.image(strong)) for peer in nets.peers

@@ -9,10 +9,10 @@ import torch
 from common.batch import IGNORE, Batch
 from common.consistency import complementary
 from common.filters import AnyFilter, Confidence
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.learners import Heads
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.parts import on_grid, parted, pixel_head
 from common.perturb import gradient_reversed
 from common.schedules import Linear, Weight, value_at
@@ -69,7 +69,7 @@ class DebiasedSelfTraining(Method):
         pixels = body.decoder(body.encoder(torch.cat([truth.image, weak.image])))
         counts = [len(truth.image), len(weak.image)]
         on_truth, on_weak = torch.split(body.head(pixels), counts)
-        pseudo = pseudo_label(on_weak, kit.keep, weak)
+        pseudo = pseudo_label(on_weak, kit, weak)
 
         adverse = gradient_reversed(pixels, value_at(self.reversal, progress))
         worst = on_grid(worst_head(adverse), truth.image)

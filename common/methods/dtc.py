@@ -8,10 +8,10 @@ import torch
 
 from common.batch import IGNORE, Batch, Mask, Scalar, Weights
 from common.distances import signed_distances
-from common.labeling import soft_pseudo_label
+from common.labeling import Kit, soft_pseudo_label
 from common.learners import Heads
 from common.losses import supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.parts import on_grid, parted, pixel_head
 from common.schedules import Sigmoid, Weight, value_at
 from common.settings import NonNegative, Positive, PositiveReal
@@ -79,7 +79,7 @@ class DTC(Method):
                 "supervised_agreement": weight * counts[0] * _mean(gap_truth, known),
                 "unlabeled": weight * counts[1] * _mean(gap_weak, weak.valid),
             },
-            pseudo=soft_pseudo_label(on_weak, kit.keep, weak),
+            pseudo=soft_pseudo_label(on_weak, kit, weak),
         )
 
 

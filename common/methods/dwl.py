@@ -8,10 +8,10 @@ import torch
 
 from common.batch import Batch
 from common.filters import AnyFilter, Rank
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.learners import Heads, follow
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.parts import Parted, parted
 from common.schedules import Jump, Weight, value_at
 from common.settings import Fraction, Positive
@@ -72,7 +72,7 @@ class DecoupledWeighted(Method):
         student, (pseudo_head,) = nets.student, nets.others
 
         with torch.no_grad():
-            pseudo = pseudo_label(student(weak.image), kit.keep, weak)
+            pseudo = pseudo_label(student(weak.image), kit, weak)
         on_truth = student(truth.image)
         strong = student.decoder(student.encoder(kit.strong(weak.image)))
         learned = self.unlabeled_loss(pseudo_head(strong), pseudo)

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import nn
 
 from common.batch import Batch
-from common.labeling import pseudo_label, without_dropped
+from common.labeling import Kit, pseudo_label, without_dropped
 from common.localizer import Localizer, Localizing, localization, while_above
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.parts import parted
 from common.schedules import Jump, Share, Weight, value_at
 from common.settings import Positive, PositiveReal
@@ -69,7 +69,7 @@ class ELN(Method):
 
         with torch.no_grad():
             belief = nets.teacher(weak.image)
-            pseudo = pseudo_label(belief, kit.keep, weak)
+            pseudo = pseudo_label(belief, kit, weak)
             sound = nets.localizer(weak.image, belief).sigmoid()
         kept = sound > value_at(self.threshold, progress)
         pseudo = pseudo._replace(weight=pseudo.weight * kept)

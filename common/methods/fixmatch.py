@@ -8,10 +8,10 @@ import torch
 
 from common.batch import Batch
 from common.filters import AnyFilter, Confidence
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.learners import Solo, TeacherStudent, together
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Share, Weight, value_at
 
@@ -59,7 +59,7 @@ class FixMatch(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 

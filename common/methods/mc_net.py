@@ -12,10 +12,10 @@ from torch import nn
 
 from common.batch import IGNORE, Batch, Logits, Mask, Scalar, SoftPseudo
 from common.consistency import consistency
-from common.labeling import soft_pseudo_label
+from common.labeling import Kit, soft_pseudo_label
 from common.learners import Heads
 from common.losses import AnyLoss, Dice, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.parts import Interpolation, Upsampled, parted
 from common.schedules import Sigmoid, Weight, value_at
 from common.settings import NonNegative, PositiveReal
@@ -83,7 +83,7 @@ class MCNet(Method):
                 * self._agreement(on_truth, truth.target != IGNORE),
                 "unlabeled": weight * counts[1] * self._agreement(on_weak, weak.valid),
             },
-            pseudo=soft_pseudo_label(on_weak[0], kit.keep, weak),
+            pseudo=soft_pseudo_label(on_weak[0], kit, weak),
         )
 
     def _agreement(self, votes: Sequence[Logits], valid: Mask) -> Scalar:

@@ -8,10 +8,10 @@ import torch
 
 from common.batch import Batch
 from common.consistency import consistency_of_valid
-from common.labeling import soft_pseudo_label
+from common.labeling import Kit, soft_pseudo_label
 from common.learners import TeacherStudent, together
 from common.losses import supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Share, Sigmoid, Weight, value_at
 
@@ -51,7 +51,7 @@ class MeanTeacher(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak)
+            pseudo = soft_pseudo_label(nets.teacher(weak.image), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from common.batch import IGNORE, Batch, Labeled, Logits, SoftPseudo
 from common.consistency import divergence
-from common.labeling import soft_pseudo_label
+from common.labeling import Kit, soft_pseudo_label
 from common.learners import Peers, crosswise, together
 from common.losses import supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, NoMix
 from common.schedules import Weight, value_at
 
@@ -54,7 +54,7 @@ class MutualLearning(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            softs = [soft_pseudo_label(peer(weak.image), kit.keep, weak) for peer in nets.peers]
+            softs = [soft_pseudo_label(peer(weak.image), kit, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0], progress)
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 

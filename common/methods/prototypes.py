@@ -9,9 +9,9 @@ import torch
 from common.batch import Batch, Labeled, Pseudo
 from common.contrast import lattice, sample
 from common.filters import AnyFilter, Confidence
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
 from common.prototypes import Comparing, Prototypes
@@ -75,7 +75,7 @@ class PrototypeConsistency(Method):
         sizes = [len(truth.image), len(weak.image)]
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         taught, images = cut.pseudo(pseudo), torch.cat([truth.image, cut.image(strong)])
         pixels = nets.student.decoder(nets.student.encoder(images))

@@ -9,10 +9,10 @@ import torch
 
 from common.batch import Batch, Logits
 from common.filters import AnyFilter, Confidence
-from common.labeling import pseudo_label, without_dropped
+from common.labeling import Kit, pseudo_label, without_dropped
 from common.learners import TeachersStudent, regular_turn, soft_vote
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import Features, parted
 from common.perturb import virtual_adversarial
@@ -67,7 +67,7 @@ class PSMT(Method):
 
         with torch.no_grad():
             logits = nets.predictor(weak.image)
-            pseudo = pseudo_label(logits, kit.keep, weak)
+            pseudo = pseudo_label(logits, kit, weak)
             confidence = logits.softmax(dim=1).amax(dim=1)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
 

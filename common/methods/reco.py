@@ -9,10 +9,10 @@ import torch
 from common.batch import Batch
 from common.contrast import Contrast, Describing, lattice, sample
 from common.filters import AnyFilter, Confidence, ConfidentShare
-from common.labeling import hard, soft_pseudo_label
+from common.labeling import Kit, hard, soft_pseudo_label
 from common.learners import TeacherStudent
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, ClassMix
 from common.parts import parted
 from common.schedules import Share, Weight, value_at
@@ -69,7 +69,7 @@ class ReCo(Method):
         assert isinstance(student, Describing)
 
         with torch.no_grad():
-            soft = soft_pseudo_label(nets.teacher(weak.image), kit.keep, weak)
+            soft = soft_pseudo_label(nets.teacher(weak.image), kit, weak)
         pseudo, believed = hard(soft, weak.valid), self.contrast_filter(soft.probs, progress)
         contrasted = pseudo._replace(weight=pseudo.weight * believed)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from common.batch import Batch
+from common.labeling import Kit
 from common.learners import Solo
 from common.losses import supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 
 
 class Supervised(Method):

@@ -9,9 +9,9 @@ import torch
 from common.batch import IGNORE, Batch
 from common.contrast import ClassMemory, Contrast, Describing, Remembering, lattice, sample
 from common.filters import AnyFilter, EntropyPercentile
-from common.labeling import pseudo_label, without_dropped
+from common.labeling import Kit, pseudo_label, without_dropped
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
 from common.schedules import Jump, Share, Weight, value_at
@@ -69,7 +69,7 @@ class U2PL(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         taught, images = cut.pseudo(pseudo), torch.cat([truth.image, cut.image(strong)])
         at = lattice(images, self.contrast.stride)

@@ -9,10 +9,10 @@ import torch
 from common.batch import Batch, Logits, Probs, SoftPseudo, Unlabeled
 from common.consistency import consistency
 from common.filters import AnyFilter, Entropy
-from common.labeling import among, trust
+from common.labeling import Kit, among, trust
 from common.learners import TeacherStudent, together
 from common.losses import supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.perturb import dropping, noisy
 from common.schedules import Share, Sigmoid, Weight, value_at
 from common.settings import NonNegative, Positive
@@ -64,7 +64,7 @@ class UncertaintyAwareMeanTeacher(Method):
             mean = torch.zeros_like(target)
             for _ in range(self.looks):
                 mean += self._look(nets, weak) / self.looks
-            pseudo = SoftPseudo(target, trust(mean, kit.keep, weak.valid))
+            pseudo = kit.refine(SoftPseudo(target, trust(mean, kit.keep, weak.valid)), weak)
         on_truth, on_weak = together(nets.student, truth.image, weak.image)
 
         return Outcome(

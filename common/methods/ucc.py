@@ -10,10 +10,10 @@ from torch import nn
 from common.balance import TrueConfidence, classes_in_need
 from common.batch import Batch, Image, Logits
 from common.consistency import divergence_map
-from common.labeling import hard, soft_pseudo_label
+from common.labeling import Kit, hard, soft_pseudo_label
 from common.learners import Heads, crosswise
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import Paste, drawn
 from common.parts import parted
 from common.schedules import Sigmoid, Weight, value_at
@@ -65,7 +65,7 @@ class UCC(Method):
 
         with torch.no_grad():
             views = nets.both(weak.image)
-            softs = [soft_pseudo_label(view, kit.keep, weak) for view in views]
+            softs = [soft_pseudo_label(view, kit, weak) for view in views]
             apart = [divergence_map(views[1 - i], softs[i].probs) for i in range(2)]
             trust = [soft.weight * (-kl).exp() for soft, kl in zip(softs, apart, strict=True)]
         pseudos = [hard(softs[i]._replace(weight=trust[i]), weak.valid) for i in range(2)]

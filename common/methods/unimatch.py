@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 from common.batch import Batch
 from common.filters import AnyFilter, Confidence
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.learners import Solo, decoded, encoded, together
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
 from common.perturb import channel_dropout
@@ -63,7 +63,7 @@ class UniMatch(Method):
         of_truth, of_weak = encoded(network, truth.image, weak.image)
         dropped = channel_dropout(of_weak, self.dropout)
         on_truth, on_weak, on_dropped = decoded(network, of_truth, of_weak, dropped)
-        pseudo = pseudo_label(on_weak, kit.keep, weak)
+        pseudo = pseudo_label(on_weak, kit, weak)
 
         one, other = (self.mix.draw(weak.image, pseudo, progress) for _ in range(2))
         views = (cut.image(kit.strong(weak.image)) for cut in (one, other))

@@ -8,10 +8,10 @@ import torch
 
 from common.batch import Batch
 from common.filters import AnyFilter, Confidence
-from common.labeling import pseudo_label
+from common.labeling import Kit, pseudo_label
 from common.learners import TeacherStudent, decoded, encoded
 from common.losses import AnyLoss, CrossEntropy, supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.mixing import AnyMix, CutMix
 from common.parts import parted
 from common.perturb import complementary_dropout
@@ -59,7 +59,7 @@ class UniMatchV2(Method):
         truth, weak, student = batch.labeled, batch.unlabeled, parted(nets.student)
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit.keep, weak)
+            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
         one, other = (self.mix.draw(weak.image, pseudo, progress) for _ in range(2))
         views = (cut.image(kit.strong(weak.image)) for cut in (one, other))
 

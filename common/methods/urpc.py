@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 
 from common.batch import Batch, Image, Logits, Mask, Scalar, SoftPseudo
+from common.labeling import Kit
 from common.learners import Heads
 from common.losses import supervised
-from common.methods.base import Card, Kit, Method, NewNetwork, Outcome
+from common.methods.base import Card, Method, NewNetwork, Outcome
 from common.parts import coarser, on_grid, parted, pixel_head
 from common.schedules import Sigmoid, Weight, value_at
 

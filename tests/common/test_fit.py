@@ -17,8 +17,9 @@ from torch.optim.optimizer import (
 
 from common import schedules
 from common.batch import Batch, Labeled, Unlabeled
+from common.clock import News
 from common.errors import TrainingError
-from common.fit import RATES, Company, FitSettings, News
+from common.fit import RATES, Company, FitSettings
 from common.journal import read_log
 from common.losses import CrossEntropy
 from common.methods import CrossPseudo, FixMatch, MeanTeacher, Supervised

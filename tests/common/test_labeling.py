@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.batch import IGNORE, Unlabeled, one_hot
-from common.labeling import pseudo_label, soft_pseudo_label
+from common.labeling import Keep, Kit, as_guessed, pseudo_label, soft_pseudo_label
 from tests.toy import any_class
 
 SIDES = {2: (5, 4), 3: (3, 4, 2)}
@@ -17,6 +17,10 @@ dimensions = pytest.mark.parametrize("dims", [2, 3], ids=["tiles", "volumes"])
 
 def halves(probs: Tensor) -> Tensor:
     return torch.full_like(probs[:, 0], 0.5)
+
+
+def kit(keep: Keep) -> Kit:
+    return Kit(strong=lambda image: image, keep=keep, refine=as_guessed)
 
 
 def prediction(dims: int) -> tuple[Tensor, Unlabeled]:
@@ -31,7 +35,7 @@ def prediction(dims: int) -> tuple[Tensor, Unlabeled]:
 @dimensions
 def test_the_most_probable_class_is_taught_where_the_image_is_valid(dims: int) -> None:
     logits, weak = prediction(dims)
-    pseudo, valid = pseudo_label(logits, halves, weak), weak.valid
+    pseudo, valid = pseudo_label(logits, kit(halves), weak), weak.valid
     assert torch.equal(pseudo.target[valid], logits.argmax(dim=1)[valid])
     assert (pseudo.target[~valid] == IGNORE).all()
     assert (pseudo.weight[valid] == 0.5).all()
@@ -43,9 +47,9 @@ def test_the_most_probable_class_is_taught_where_the_image_is_valid(dims: int) -
 @dimensions
 def test_a_soft_label_is_the_probabilities_themselves(dims: int) -> None:
     logits, weak = prediction(dims)
-    soft = soft_pseudo_label(logits, halves, weak)
+    soft = soft_pseudo_label(logits, kit(halves), weak)
     torch.testing.assert_close(soft.probs, logits.detach().softmax(dim=1))
-    assert torch.equal(soft.weight, pseudo_label(logits, halves, weak).weight)
+    assert torch.equal(soft.weight, pseudo_label(logits, kit(halves), weak).weight)
     assert not soft.probs.requires_grad
 
 
@@ -57,7 +61,7 @@ def test_half_precision_is_left_before_anything_is_judged() -> None:
         return probs[:, 0]
 
     logits, weak = prediction(2)
-    pseudo_label(logits.bfloat16(), keep, weak)
+    pseudo_label(logits.bfloat16(), kit(keep), weak)
     assert seen == [torch.float32]
 
 
@@ -69,7 +73,7 @@ def test_a_class_that_a_weak_label_rules_out_has_no_chance_and_the_others_share_
     possible = torch.ones(2, 3, *SIDES[dims], dtype=torch.bool)
     possible[0, 2] = False  # tags: the first image shows classes 0 and 1
     possible[1, :2, 1] = False  # a scribble of class 2
-    soft = soft_pseudo_label(logits, halves, weak._replace(possible=possible))
+    soft = soft_pseudo_label(logits, kit(halves), weak._replace(possible=possible))
     power = logits.detach().double().exp().numpy() * possible.numpy()
     np.testing.assert_allclose(soft.probs, power / power.sum(axis=1, keepdims=True), atol=1e-6)
     assert (soft.probs[1, 2, 1] == 1).all()

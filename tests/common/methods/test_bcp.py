@@ -139,7 +139,7 @@ def test_one_way_only_pastes_labeled_boxes_into_unlabeled_images(
     domain: Seven, boxes: list[Tensor]
 ) -> None:
     learner, batch = begun(
-        domain, pretrain=0.0, directions=("labeled_into_unlabeled",), component="none"
+        domain, pretrain=0.0, directions=("labeled_into_unlabeled",), refiners=()
     )
     encoder = watched(learner.nets.student.encoder)
     step(learner, batch, 0.0)

@@ -1,0 +1,29 @@
+"""Which shapes of a pseudo-label are right. One file, one refiner."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.refiners.base import Refiner, chained
+from common.refiners.boundary_band import BoundaryBand
+from common.refiners.fill_holes import FillHoles
+from common.refiners.largest_component import LargestComponent
+from common.refiners.minimum_component import MinimumComponent
+from common.refiners.superpixels import Superpixels
+
+AnyRefiner = Annotated[
+    BoundaryBand | FillHoles | LargestComponent | MinimumComponent | Superpixels,
+    Field(discriminator="name"),
+]
+"""What an entry of ``refiners:`` may say in a YAML file."""
+
+__all__ = [
+    "AnyRefiner",
+    "BoundaryBand",
+    "FillHoles",
+    "LargestComponent",
+    "MinimumComponent",
+    "Refiner",
+    "Superpixels",
+    "chained",
+]
