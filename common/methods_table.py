@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from pydantic.fields import FieldInfo
+
 from common.config import Run
 from common.errors import ConfigError
 from common.keys import in_words, written
@@ -97,13 +99,17 @@ def settings_of(member: type[Settings]) -> list[Setting]:
     return [
         Setting(
             name=key,
-            default=written(member.model_fields[key].get_default()),
+            default=_default(member.model_fields[key]),
             takes=in_words(shape["properties"][key], shape),
             meaning=_comment(member, key),
         )
         for key in dict.fromkeys(keys)
         if key in member.model_fields and key != "name"
     ]
+
+
+def _default(field: FieldInfo) -> str:
+    return "required" if field.is_required() else written(field.get_default())
 
 
 def explained(method: type[Method]) -> list[str]:

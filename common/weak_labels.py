@@ -11,7 +11,7 @@ import csv
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ from common.splits import closest
 
 ClassIndex: TypeAlias = NDArray[np.uint8]  # (*S), rows of a table of class sets
 ClassTable: TypeAlias = NDArray[np.bool_]  # (sets, K)
+
+ROW = "weak labels"
+"""What tables call them."""
+
 MOST_SETS = 255
 """Different sets of classes in one case: their numbers fit a byte."""
 
@@ -38,6 +42,9 @@ class WeakLabelFiles(Settings):
     points: Path | None = None
     scribbles: Path | None = None
     unmarked: int = 255  # value of a scribble mask where nobody drew
+
+
+Files = TypeVar("Files", bound=WeakLabelFiles)
 
 
 class Hint(NamedTuple):
@@ -184,6 +191,18 @@ def located(path: Path, data: Path) -> Path:
         if place.exists():
             return place.absolute()
     raise DataError(f"weak labels {path} are neither in the current folder nor in {folder}.")
+
+
+def all_located(files: Files, data: Path) -> Files:
+    """``files`` with absolute paths.
+
+    Raises:
+        DataError: When one of them is absent.
+    """
+    given = {"tags": files.tags, "boxes": files.boxes, "points": files.points}
+    given |= {"scribbles": files.scribbles}
+    found = {kind: located(path, data) for kind, path in given.items() if path}
+    return files.model_copy(update=found)
 
 
 def header(path: Path) -> tuple[str, ...]:

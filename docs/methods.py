@@ -11,8 +11,10 @@ from typing import get_args
 
 from common.config import Run
 from common.filters import AnyFilter
+from common.losses import AnyLoss
 from common.methods_table import Row, idea_of, members, name_of, named, rows, settings_of
 from common.mixing import AnyMix
+from common.refiners import AnyRefiner
 from medseg_ssl.settings import MedsegRun
 from rsseg_ssl.settings import RssegRun
 
@@ -54,7 +56,12 @@ A method of your own takes about 30 lines: [own_method.md](own_method.md).
 """
 
 
-FAMILIES = (("Filters: which pixels teach", AnyFilter), ("Mixes: images made of two", AnyMix))
+FAMILIES = (
+    ("Filters: which pixels teach", AnyFilter),
+    ("Refiners: which shapes are right", AnyRefiner),
+    ("Mixes: images made of two", AnyMix),
+    ("Losses", AnyLoss),
+)
 """What methods are made with."""
 
 

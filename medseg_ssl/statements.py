@@ -8,15 +8,12 @@ from pathlib import Path
 from common.domain import Findings
 from common.errors import DataError
 from common.splits import names_of
-from common.weak_labels import located
+from common.weak_labels import ROW, all_located
 from medseg_ssl.cases import VolumeCase
 from medseg_ssl.hints import WeakLabels, faults, place_of
 from medseg_ssl.settings import MedsegSettings
 from medseg_ssl.store import Store
 from medseg_ssl.weak_labels import Reading, in_words, read_hints
-
-ROW = "weak labels"
-"""What tables call them."""
 
 
 def weak_labels_of(settings: MedsegSettings, cases: Collection[str]) -> WeakLabels:
@@ -45,10 +42,7 @@ def located_all(settings: MedsegSettings) -> MedsegSettings:
     files = settings.weak_labels
     if files is None:
         return settings
-    given = {"tags": files.tags, "boxes": files.boxes, "points": files.points}
-    given |= {"scribbles": files.scribbles}
-    found = {kind: located(path, settings.data) for kind, path in given.items() if path}
-    return settings.model_copy(update={"weak_labels": files.model_copy(update=found)})
+    return settings.model_copy(update={"weak_labels": all_located(files, settings.data)})
 
 
 def check_weak_labels(

@@ -9,7 +9,7 @@ from common.adapter import file_name
 from common.domain import Findings
 from common.errors import DataError
 from common.splits import listed
-from common.weak_labels import located
+from common.weak_labels import ROW, all_located
 from rsseg_ssl.cases import Scene
 from rsseg_ssl.catalog import Catalog, readable_grids, without_truth
 from rsseg_ssl.entries import rasters
@@ -20,9 +20,6 @@ from rsseg_ssl.records import strips
 from rsseg_ssl.settings import RssegSettings
 from rsseg_ssl.vectors import Legend
 from rsseg_ssl.weak_labels import KINDS, Reading, SceneHints, WeakLabels, in_words, read_hints
-
-ROW = "weak labels"
-"""What tables call them."""
 
 
 def weak_labels_of(settings: RssegSettings, catalog: Catalog) -> WeakLabels:
@@ -72,10 +69,7 @@ def located_all(settings: RssegSettings) -> RssegSettings:
     files = settings.weak_labels
     if files is None:
         return settings
-    found: dict[str, Path] = {
-        kind: located(path, settings.data) for kind in KINDS if (path := getattr(files, kind))
-    }
-    return settings.model_copy(update={"weak_labels": files.model_copy(update=found)})
+    return settings.model_copy(update={"weak_labels": all_located(files, settings.data)})
 
 
 def rows(
