@@ -2,12 +2,75 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from common.batch import IGNORE, Labels, Logits, Mask, Probs, Scalar, SoftPseudo, Weights, one_hot
 from common.losses import TINY
+from common.schedules import Exponential, Weight, value_at
+from common.settings import Settings
+
+
+class Consistency(Settings):
+    """Draws predictions towards soft labels; the divisor is all valid pixels, trusted or not.
+
+    So little trust makes a small loss [1]. Trust is 0 where ``valid`` is False.
+
+    [1] French et al., CutMix-Seg, 2020, arXiv:1906.01916, Sec. 3.4.
+    """
+
+    @abstractmethod
+    def __call__(
+        self, logits: Logits, pseudo: SoftPseudo, valid: Mask, progress: float = 1.0
+    ) -> Scalar:
+        """A scalar; 0 where nothing is trusted."""
+
+
+class Squares(Consistency):
+    """Squared difference of class probabilities, averaged over classes [1].
+
+    [1] Tarvainen and Valpola, Mean teachers, 2017, arXiv:1703.01780, Sec. 3.
+    """
+
+    name: Literal["squares"] = "squares"
+
+    def __call__(
+        self, logits: Logits, pseudo: SoftPseudo, valid: Mask, progress: float = 1.0
+    ) -> Scalar:
+        lost = _squares(logits, pseudo).mean(dim=1)
+        return (lost * pseudo.weight).sum() / valid.sum().clamp_min(1)
+
+
+class UncertaintyAware(Consistency):
+    """Squared differences that count less where either is unsure, and the entropy of both [1].
+
+    ``sum((p - q)^2) / (exp(beta H(p)) + exp(beta H(q))) + beta (H(p) + H(q))`` in nats: at first,
+    with a large ``beta``, unsure pixels hardly pull, but are asked to become sure. It is larger
+    than ``squares`` by about K, so a weight of 1 is a lot.
+
+    [1] Assefa et al., DyCON, CVPR 2025, arXiv:2504.04566, UnCL.
+    """
+
+    name: Literal["uncertainty_aware"] = "uncertainty_aware"
+    beta: Weight = Exponential(start=5.0, end=0.5)
+
+    def __call__(
+        self, logits: Logits, pseudo: SoftPseudo, valid: Mask, progress: float = 1.0
+    ) -> Scalar:
+        beta = value_at(self.beta, progress)
+        own, other = _entropy(logits.float().softmax(dim=1)), _entropy(pseudo.probs)
+        torn = (beta * own).exp() + (beta * other).exp()
+        lost = _squares(logits, pseudo).sum(dim=1) / torn + beta * (own + other)
+        return (lost * pseudo.weight).sum() / valid.sum().clamp_min(1)
+
+
+AnyConsistency = Annotated[Squares | UncertaintyAware, Field(discriminator="name")]
+"""What a loss against soft labels may be in a YAML file."""
 
 
 def consistency(logits: Logits, pseudo: SoftPseudo) -> Scalar:
@@ -17,22 +80,8 @@ def consistency(logits: Logits, pseudo: SoftPseudo) -> Scalar:
 
     [1] Tarvainen and Valpola, Mean teachers, 2017, arXiv:1703.01780, Sec. 3.
     """
-    return _squares(logits, pseudo) / pseudo.weight.sum().clamp_min(1)
-
-
-def consistency_of_valid(logits: Logits, pseudo: SoftPseudo, valid: Mask) -> Scalar:
-    """The same, but the divisor is all valid pixels, so that little trust makes a small loss [1].
-
-    Trust is 0 where ``valid`` is False.
-
-    [1] French et al., CutMix-Seg, 2020, arXiv:1906.01916, Sec. 3.4.
-    """
-    return _squares(logits, pseudo) / valid.sum().clamp_min(1)
-
-
-def _squares(logits: Logits, pseudo: SoftPseudo) -> Scalar:
-    per_pixel = (logits.float().softmax(dim=1) - pseudo.probs).square().mean(dim=1)
-    return (per_pixel * pseudo.weight).sum()
+    lost = _squares(logits, pseudo).mean(dim=1)
+    return (lost * pseudo.weight).sum() / pseudo.weight.sum().clamp_min(1)
 
 
 def divergence(logits: Logits, pseudo: SoftPseudo) -> Scalar:
@@ -76,3 +125,11 @@ def complementary(logits: Logits, target: Labels, weight: Weights) -> Scalar:
     others = logits.float().masked_fill(named, -torch.inf).logsumexp(dim=1)
     trust = weight * known
     return ((logits.float().logsumexp(dim=1) - others) * trust).sum() / trust.sum().clamp_min(1)
+
+
+def _squares(logits: Logits, pseudo: SoftPseudo) -> Probs:
+    return (logits.float().softmax(dim=1) - pseudo.probs).square()
+
+
+def _entropy(probs: Probs) -> Weights:
+    return -(probs * probs.clamp_min(TINY).log()).sum(dim=1)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Tag, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from common.settings import Fraction, NonNegative, Settings
+from common.settings import Fraction, NonNegative, PositiveReal, Settings
 
 
 def sigmoid_ramp(progress: float, until: float) -> float:
@@ -122,6 +122,18 @@ class Cosine(Schedule):
         return 1.0 - cosine(passed)
 
 
+class Exponential(Schedule):
+    """By the same factor in equal times; both ends are above 0."""
+
+    name: Literal["exponential"] = "exponential"
+    start: PositiveReal
+    end: PositiveReal
+
+    def factor(self, passed: float) -> float:
+        ratio = self.end / self.start
+        return passed if ratio == 1.0 else min((ratio**passed - 1.0) / (ratio - 1.0), 1.0)
+
+
 class Jump(Schedule):
     """``start`` before ``until``, ``end`` from there on."""
 
@@ -163,6 +175,7 @@ AnySchedule = (
     Annotated[Linear, Tag("linear")]
     | Annotated[Sigmoid, Tag("sigmoid")]
     | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Exponential, Tag("exponential")]
     | Annotated[Jump, Tag("jump")]
 )
 Weight = Annotated[Annotated[NonNegative, Tag(NUMBER)] | AnySchedule, Discriminator(_kind)]

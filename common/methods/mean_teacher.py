@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 
 from common.batch import Batch
-from common.consistency import consistency_of_valid
+from common.consistency import AnyConsistency, Squares
 from common.labeling import Kit, soft_pseudo_label
 from common.learners import TeacherStudent, together
 from common.losses import supervised
@@ -40,6 +40,7 @@ class MeanTeacher(Method):
     )
 
     name: Literal["mean_teacher"] = "mean_teacher"
+    unlabeled_loss: AnyConsistency = Squares()
     unlabeled_weight: Weight = Sigmoid(end=10.0, until=0.2)  # lambda: K squares are small
     decay: Share = 0.99  # alpha
     mix: AnyMix = NoMix()
@@ -59,7 +60,8 @@ class MeanTeacher(Method):
         return Outcome(
             losses={
                 "supervised": supervised(self.supervised_loss, on_truth, truth),
-                "unlabeled": weight * consistency_of_valid(on_mixed, cut.pseudo(pseudo), valid),
+                "unlabeled": weight
+                * self.unlabeled_loss(on_mixed, cut.pseudo(pseudo), valid, progress),
             },
             pseudo=pseudo,
         )

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from common import schedules
-from common.schedules import Cosine, Jump, Linear, Schedule, Share, Sigmoid, Weight, value_at
+from common.schedules import (
+    Cosine,
+    Exponential,
+    Jump,
+    Linear,
+    Schedule,
+    Share,
+    Sigmoid,
+    Weight,
+    value_at,
+)
 from common.settings import Settings
 
 progress = st.floats(0, 1)
@@ -77,8 +87,8 @@ def test_constant_is_one(at: float) -> None:
 
 SCHEDULES = [
     kind(start=low, end=high, since=0.2, until=0.6)
-    for kind in (Linear, Sigmoid, Cosine, Jump)
-    for low, high in ((0.0, 2.0), (3.0, 1.0))
+    for kind in (Linear, Sigmoid, Cosine, Exponential, Jump)
+    for low, high in ((0.0 if kind is not Exponential else 0.1, 2.0), (3.0, 1.0))
 ]
 each_schedule = pytest.mark.parametrize(
     "schedule", SCHEDULES, ids=lambda each: f"{each.name}-{each.start:g}-{each.end:g}"
@@ -101,6 +111,8 @@ def test_schedules_by_hand() -> None:
     assert Linear(start=1, end=3, until=0.5)(0.25) == pytest.approx(2)
     assert Cosine(end=1)(0.5) == pytest.approx(0.5)
     assert Sigmoid(end=10, until=0.5)(0.25) == pytest.approx(10 * math.exp(-5 * 0.25))
+    assert Exponential(start=5, end=0.5)(0.5) == pytest.approx(math.sqrt(5 * 0.5))
+    assert Exponential(start=2, end=2)(0.5) == 2
     assert Jump(start=2, end=5, until=0.5)(0.49) == 2
     assert value_at(0.7, 0.1) == 0.7
     assert value_at(Linear(end=1), 0.1) == pytest.approx(0.1)
@@ -127,6 +139,7 @@ def test_a_yaml_file_may_give_a_number_or_a_schedule() -> None:
             "share.end\n  Input should be less than or equal",
         ),
         ({"weight": {"name": "jump", "end": 1, "since": 0.5, "until": 0.2}}, "Set since to 0.2"),
+        ({"weight": {"name": "exponential", "start": 0, "end": 1}}, "greater than 0"),
         ({"weight": -1}, "greater than or equal to 0"),
         ({"weight": {"name": "lineer", "end": 1}}, "'lineer'"),
         ({"weight": {"name": "linear"}}, "Field required"),
