@@ -21,7 +21,7 @@ from common.domain import Domain
 from common.errors import TrainingError
 from common.filters import Calibrated
 from common.journal import Journal
-from common.labeling import as_guessed
+from common.labeling import as_guessed, some_strong
 from common.meter import Meter
 from common.methods import Kit, Method, Outcome
 from common.refiners import chained
@@ -74,6 +74,9 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch, progress: float) -> Outcome:
         kit = self.kit._replace(keep=functools.partial(self.keep, progress=progress))
+        share = schedules.value_at(self.method.strong_labeled, progress)
+        image = some_strong(kit.strong, batch.labeled.image, share)
+        batch = batch._replace(labeled=batch.labeled._replace(image=image))
         return self.method.losses(self.nets, batch, kit, progress)
 
 

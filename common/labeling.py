@@ -35,6 +35,14 @@ class Kit(NamedTuple):
     refine: Refine
 
 
+def some_strong(strong: Callable[[Image], Image], image: Image, share: float) -> Image:
+    """``image``, of which a random ``share`` of the samples is in its strong view."""
+    if share == 0:
+        return image
+    chosen = torch.rand(len(image), device=image.device) < share
+    return torch.where(chosen.view(-1, *[1] * (image.ndim - 1)), strong(image), image)
+
+
 def as_guessed(guess: SoftPseudo, weak: Unlabeled) -> SoftPseudo:
     """No refiner."""
     return guess

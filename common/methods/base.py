@@ -14,6 +14,7 @@ from common.labeling import Kit
 from common.learners import Networks
 from common.losses import AnyLoss, CrossEntropyDice
 from common.refiners import AnyRefiner
+from common.schedules import Share
 from common.settings import Settings
 
 
@@ -67,6 +68,7 @@ class Method(Settings):
     name: str
 
     supervised_loss: AnyLoss = CrossEntropyDice()
+    strong_labeled: Share = 0.0  # of the labeled images learn in their strong view
     filter: AnyFilter = All()  # also describes the pseudo-labels that a report measures
     refiners: tuple[AnyRefiner, ...] = ()  # one after the other
 

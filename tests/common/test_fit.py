@@ -19,7 +19,7 @@ from common import schedules
 from common.batch import Batch, Labeled, Unlabeled
 from common.clock import News
 from common.errors import TrainingError
-from common.fit import RATES, Company, FitSettings
+from common.fit import RATES, Company, FitSettings, Learner
 from common.journal import read_log
 from common.losses import CrossEntropy
 from common.methods import CrossPseudo, FixMatch, MeanTeacher, Supervised
@@ -254,3 +254,25 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert fitted.finished
     assert torch.equal(weights_of(first), weights_of(again))
     assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.ckpt")}
+
+
+def test_a_share_of_the_labeled_images_learns_in_its_strong_view() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Looking(Plain):
+        def strong(self, image: torch.Tensor) -> torch.Tensor:
+            return image + 100
+
+    domain = Looking()
+    batch = next(domain.batches(seed=0, first_step=0))
+    many = batch.labeled._replace(
+        image=batch.labeled.image.repeat(50, *[1] * (batch.labeled.image.ndim - 1)),
+        target=batch.labeled.target.repeat(50, *[1] * (batch.labeled.target.ndim - 1)),
+    )
+    for share in (0.0, 0.5, 1.0):
+        learner = Learner(PLAIN.model_copy(update={"strong_labeled": share}), domain)
+        learner.nets.student.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        learner(batch._replace(labeled=many), 0.5)
+        moved = (seen[-1] - many.image).flatten(1)
+        assert ((moved == 0).all(dim=1) | (moved > 99).all(dim=1)).all()
+        assert float((moved > 99).all(dim=1).float().mean()) == pytest.approx(share, abs=0.15)
