@@ -114,7 +114,7 @@ def test_settings_are_told_as_yaml_writes_them_with_the_words_beside_them() -> N
     told = {each.name: each[1:] for each in settings_of(Mine)}
     assert told["ladder"] == ("[1, 2]", "list of whole number from 1", "rungs, finest first")
     assert told["kind"] == ("a", "a | b", "")
-    assert told["teacher_decay"][:2] == ("null", "number from 0 to 1 or null")
+    assert told["teacher_decay"][:2] == ("null", "number from 0 to 1 or null or a schedule")
     assert told["unlabeled_weight"] == ("1", "number from 0 or a schedule", "lambda_u")
     assert told["filter"][0] == "{name: confidence, threshold: 0.95}"
     own, inherited = (list(told).index(each) for each in ("ladder", "supervised_loss"))
