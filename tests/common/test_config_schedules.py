@@ -34,7 +34,8 @@ def test_a_number_may_be_a_schedule(tmp_path: Path) -> None:
         (
             "{name: lineer, end: 1}",
             "",
-            "no 'lineer' here. Choose one of linear, sigmoid, cosine, jump, or give a number. "
+            "no 'lineer' here. Choose one of linear, sigmoid, cosine, exponential, jump, or give a "
+            "number. "
             "Did you mean 'linear'?",
         ),
         ("abc", "", "give a number, or a schedule such as {name: linear, end: 1}, got 'abc'."),
