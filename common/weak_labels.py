@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -120,12 +120,13 @@ def class_sets(
 
 def possible(sets: ClassSets) -> NDArray[np.bool_]:
     """Whether each pixel can have each class, ``(K, *S)``."""
-    return np.moveaxis(sets.table[sets.row], -1, 0)
+    return np.ascontiguousarray(np.moveaxis(sets.table[sets.row], -1, 0))
 
 
-def anything(num_classes: int, dims: int) -> NDArray[np.bool_]:
-    """Every class at every pixel, ``(K, 1, ...)``: what is known of a case without weak label."""
-    return np.ones((num_classes, *[1] * dims), dtype=bool)
+def everywhere(classes: Collection[int], num_classes: int, *, dims: int) -> NDArray[np.bool_]:
+    """``classes`` at every pixel alike, ``(K, 1, ...)``: a case of which only tags are known."""
+    flags = np.array([each in classes for each in range(num_classes)])
+    return flags.reshape(num_classes, *[1] * dims)
 
 
 def only(label: int) -> frozenset[int]:
@@ -193,16 +194,30 @@ def located(path: Path, data: Path) -> Path:
     raise DataError(f"weak labels {path} are neither in the current folder nor in {folder}.")
 
 
-def all_located(files: Files, data: Path) -> Files:
-    """``files`` with absolute paths.
+def all_located(files: Files | None, data: Path) -> Files | None:
+    """``files``, where there are some, with absolute paths.
 
     Raises:
         DataError: When one of them is absent.
     """
+    if files is None:
+        return None
     given = {"tags": files.tags, "boxes": files.boxes, "points": files.points}
     given |= {"scribbles": files.scribbles}
     found = {kind: located(path, data) for kind, path in given.items() if path}
     return files.model_copy(update=found)
+
+
+def counted(cases: Mapping[str, int], unlabeled: int) -> str:
+    """How many of the unlabeled cases have a weak label of which kind, in words."""
+    told = ", ".join(f"{kind} of {count}" for kind, count in cases.items())
+    return f"{told} of {unlabeled} unlabeled cases"
+
+
+def apart(error: DataError, path: Path) -> list[str]:
+    """The problems of one file, each for itself."""
+    first, *rest = str(error).splitlines()
+    return [f"{path.name}, {each.strip()}" for each in rest] or [first]
 
 
 def header(path: Path) -> tuple[str, ...]:

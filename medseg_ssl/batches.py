@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from common.batch import IGNORE, Labeled, Unlabeled
-from common.weak_labels import ClassSets, anything
+from common.weak_labels import ClassSets, everywhere, possible
 from medseg_ssl.augment import Placement, WeakView, place
 from medseg_ssl.cases import Corner, Sides, UnlabeledVolume, VolumeCase
 from medseg_ssl.hints import WeakLabels, tag_classes
@@ -22,7 +22,6 @@ class Cutting:
 
     patch: Sides
     channels: int
-    num_classes: int
     weak: WeakView
     foreground_share: float  # of the labeled patches: centered on a voxel of some class
 
@@ -81,24 +80,25 @@ class UnlabeledPool:
 
     def nothing(self) -> Unlabeled:
         image, grid = empty(self.cutting)
-        possible = torch.from_numpy(anything(self.cutting.num_classes, dims=3))
-        return Unlabeled(image, grid, possible.expand(0, -1, -1, -1, -1))
+        every = range(len(self.said.classes))
+        flags = torch.from_numpy(everywhere(every, len(every), dims=3))
+        return Unlabeled(image, grid, flags.expand(0, -1, -1, -1, -1))
 
     def _possible(self, volume: UnlabeledVolume, view: Placement) -> torch.Tensor:
         """Flags ``(K, *sides)``, moved as the image is; sides of 1 where no voxel is special."""
-        hints, num_classes = self.said.of(volume), self.cutting.num_classes
+        hints, num_classes = self.said.of(volume), len(self.said.classes)
         if hints.is_spatial:
             return decoded(view, self.store.class_sets(volume, hints, self.said.classes))
         left = tag_classes(hints, num_classes)
-        flags = torch.tensor([each in left for each in range(num_classes)])[:, None, None, None]
+        flags = torch.from_numpy(everywhere(left, num_classes, dims=3))
         return flags.expand(-1, *self.cutting.patch) if self.said.tell_voxels_apart else flags
 
 
 def decoded(view: Placement, sets: ClassSets) -> torch.Tensor:
     """Whether each voxel of a patch can have each class, ``(K, *sides)``; outside it can."""
     row = view.target(sets.row)
-    rows = torch.where(row == IGNORE, 0, row)
-    return torch.from_numpy(sets.table)[rows].movedim(-1, 0)
+    row = torch.where(row == IGNORE, 0, row)
+    return torch.from_numpy(possible(ClassSets(row.numpy(), sets.table)))
 
 
 def anywhere(shape: Sequence[int], patch: Sides, rng: np.random.Generator) -> Corner:

@@ -20,6 +20,7 @@ from common.errors import DataError
 from common.networks import blaming, of_peer
 from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
+from common.weak_labels import all_located
 from medseg_ssl import batches, inspection, measures
 from medseg_ssl.cases import VolumeCase, read_array
 from medseg_ssl.draft import draft
@@ -31,7 +32,7 @@ from medseg_ssl.layouts import found, read_catalog
 from medseg_ssl.look import look, look_at
 from medseg_ssl.preprocess import Recipe, Volume, Window, preprocess, restore
 from medseg_ssl.settings import MedsegRun, MedsegSettings
-from medseg_ssl.statements import facts_of, files_of, located_all, weak_labels_of
+from medseg_ssl.statements import facts_of, files_of, weak_labels_of
 from medseg_ssl.store import Store
 
 
@@ -74,7 +75,6 @@ class Volumes:
         cutting = batches.Cutting(
             patch=self.settings.patch,
             channels=self.task.channels,
-            num_classes=len(self.task.classes),
             weak=self.settings.weak,
             foreground_share=self.settings.foreground_share,
         )
@@ -246,13 +246,14 @@ class Medseg:
         return inspection.check(_own(run))
 
     def resolve(self, run: Run) -> Run:
-        settings = located_all(_own(run).domain)
+        settings = _own(run).domain
         catalog = read_catalog(settings.data)
         split = inspection.resolve_splits(settings, catalog)
         if split.problems:
             raise DataError.listing("the splits of this run", split.problems)
         changes: dict[str, object] = {
             "data": settings.data.expanduser().absolute(),
+            "weak_labels": all_located(settings.weak_labels, settings.data),
             "splits": split.splits,
         }
         if settings.spacing_mm == "median":

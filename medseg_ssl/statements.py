@@ -8,7 +8,7 @@ from pathlib import Path
 from common.domain import Findings
 from common.errors import DataError
 from common.splits import names_of
-from common.weak_labels import ROW, all_located
+from common.weak_labels import ROW
 from medseg_ssl.cases import VolumeCase
 from medseg_ssl.hints import WeakLabels, faults, place_of
 from medseg_ssl.settings import MedsegSettings
@@ -31,18 +31,6 @@ def weak_labels_of(settings: MedsegSettings, cases: Collection[str]) -> WeakLabe
         by_case=read.by_case,
         tell_voxels_apart=bool(files and (files.boxes or files.points or files.scribbles)),
     )
-
-
-def located_all(settings: MedsegSettings) -> MedsegSettings:
-    """``settings`` with absolute paths of weak labels.
-
-    Raises:
-        DataError: When one of them is absent.
-    """
-    files = settings.weak_labels
-    if files is None:
-        return settings
-    return settings.model_copy(update={"weak_labels": all_located(files, settings.data)})
 
 
 def check_weak_labels(

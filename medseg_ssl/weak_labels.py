@@ -15,7 +15,16 @@ from common.batch import IGNORE
 from common.errors import DataError, GridMismatch
 from common.settings import NonNegative, Settings
 from common.splits import closest, listed
-from common.weak_labels import Said, WeakLabelFiles, header, located, read_said, tagged
+from common.weak_labels import (
+    Said,
+    WeakLabelFiles,
+    apart,
+    counted,
+    header,
+    located,
+    read_said,
+    tagged,
+)
 from medseg_ssl.cases import (
     Geometry,
     describe_difference,
@@ -130,7 +139,7 @@ def read_hints(files: VolumeWeakLabelFiles, data: Path, legend: VolumeLegend) ->
         try:
             tags = tagged(path, legend.classes, legend.cases)
         except DataError as error:
-            problems += _apart(error, path)
+            problems += apart(error, path)
     if path := _found(files.boxes, data, problems):
         for said, unit in _lines(path, BOX_COLUMNS, legend, problems):
             low, high = said.numbers[::2], said.numbers[1::2]
@@ -165,8 +174,7 @@ def in_words(by_case: Mapping[str, VolumeHints], unlabeled: Sequence[str]) -> st
         "points": sum(bool(each.points) for each in hints),
         "scribbles": sum(each.scribble is not None for each in hints),
     }
-    told = ", ".join(f"{kind} of {count}" for kind, count in counts.items())
-    return f"{told} of {len(unlabeled)} unlabeled cases"
+    return counted(counts, len(unlabeled))
 
 
 def read_scribble(scribble: Scribble, image: Path, geometry: Geometry) -> np.ndarray:
@@ -220,7 +228,7 @@ def _lines(
         unit = _unit(path, columns)
         lines = read_said(path, legend.classes, legend.cases, columns=columns[unit])
     except DataError as error:
-        problems += _apart(error, path)
+        problems += apart(error, path)
         return []
     if unit == "voxel":
         for said in lines:
@@ -281,12 +289,6 @@ def _scribbles(
 
 def _near(path: Path, known: Collection[str]) -> str:
     return closest(stem(path), [*known])
-
-
-def _apart(error: DataError, path: Path) -> list[str]:
-    """The problems of one table, each for itself."""
-    first, *rest = str(error).splitlines()
-    return [f"{path.name}, {each.strip()}" for each in rest] or [first]
 
 
 def sources(each: Sequence[Box | Point]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.batch import IGNORE, Labeled, Unlabeled
-from common.weak_labels import ClassSets, anything, possible
+from common.weak_labels import ClassSets, everywhere, possible
 from rsseg_ssl import reader
 from rsseg_ssl.augment import Weak, resampled, turned
 from rsseg_ssl.cases import Scene, SceneCase, read_target
@@ -29,7 +29,6 @@ class Cutting(NamedTuple):
     tries: int  # windows drawn until one shows something
     weak: Weak
     statistics: Statistics
-    num_classes: int
 
 
 class Memory:
@@ -185,8 +184,9 @@ class UnlabeledPool:
     def nothing(self) -> Unlabeled:
         """No window."""
         image, valid = _nothing(self.windows.cutting)
-        every = torch.from_numpy(anything(self.windows.cutting.num_classes, dims=2))
-        return Unlabeled(image, valid.bool(), every.expand(0, -1, -1, -1))
+        every = range(self.said.num_classes)
+        flags = torch.from_numpy(everywhere(every, len(every), dims=2))
+        return Unlabeled(image, valid.bool(), flags.expand(0, -1, -1, -1))
 
     def _possible(self, scene: Scene, window: Window, symmetry: int) -> Tensor:
         """Flags ``(K, tile, tile)``; sides of 1 where the run tells no pixels apart."""
@@ -194,9 +194,9 @@ class UnlabeledPool:
         if said.of(scene.id).drawn:
             sets = self.memory.class_sets(said, scene, window)
             row = self.windows.moved(sets.row, symmetry)
-            return torch.from_numpy(np.ascontiguousarray(possible(ClassSets(row, sets.table))))
+            return torch.from_numpy(possible(ClassSets(row, sets.table)))
         left = said.tagged(scene.id)
-        flags = torch.tensor([[[each in left]] for each in range(said.num_classes)])
+        flags = torch.from_numpy(everywhere(left, said.num_classes, dims=2))
         return flags.expand(-1, tile, tile) if said.tell_pixels_apart else flags
 
 

@@ -18,6 +18,7 @@ from common.errors import DataError
 from common.networks import blaming, of_peer
 from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
+from common.weak_labels import all_located
 from rsseg_ssl import batches, catalog, inspection, layouts, measures, reader, records, statements
 from rsseg_ssl.batches import Cutting, LabeledPool, Memory, UnlabeledPool
 from rsseg_ssl.cases import SceneCase
@@ -177,7 +178,7 @@ class Scenes:
     @property
     def _cutting(self) -> Cutting:
         its = self.settings
-        return Cutting(its.tile, its.tries, its.weak, its.measured, len(self.task.classes))
+        return Cutting(its.tile, its.tries, its.weak, its.measured)
 
     def _unfit(self, case: SceneCase) -> list[str]:
         try:
@@ -209,7 +210,7 @@ class Rsseg:
         return inspection.check_run(_own(run))
 
     def resolve(self, run: Run) -> Run:
-        settings = statements.located_all(_own(run).domain)
+        settings = _own(run).domain
         data = settings.data.expanduser().absolute()
         found = read_catalog(settings.model_copy(update={"data": data}))
         problems = [*found.layout.problems, *found.splits.problems]
@@ -218,6 +219,7 @@ class Rsseg:
         first = found.used("labeled")[0]
         changes: dict[str, object] = {
             "data": data,
+            "weak_labels": all_located(settings.weak_labels, data),
             "splits": found.splits.splits,
             "bands": _resolved_bands(settings, first),
         }

@@ -9,7 +9,7 @@ from common.adapter import file_name
 from common.domain import Findings
 from common.errors import DataError
 from common.splits import listed
-from common.weak_labels import ROW, all_located
+from common.weak_labels import ROW
 from rsseg_ssl.cases import Scene
 from rsseg_ssl.catalog import Catalog, readable_grids, without_truth
 from rsseg_ssl.entries import rasters
@@ -58,18 +58,6 @@ def check_weak_labels(settings: RssegSettings, catalog: Catalog) -> Findings:
     return Findings(
         facts=rows(settings, read.by_scene, len(scenes)), warnings=warnings, problems=problems
     )
-
-
-def located_all(settings: RssegSettings) -> RssegSettings:
-    """``settings`` with absolute paths of weak labels.
-
-    Raises:
-        DataError: When one of them is absent.
-    """
-    files = settings.weak_labels
-    if files is None:
-        return settings
-    return settings.model_copy(update={"weak_labels": all_located(files, settings.data)})
 
 
 def rows(

@@ -12,7 +12,16 @@ import numpy as np
 from common.errors import DataError
 from common.settings import NonNegative
 from common.splits import listed
-from common.weak_labels import ClassSets, Hint, WeakLabelFiles, class_sets, located, tagged
+from common.weak_labels import (
+    ClassSets,
+    Hint,
+    WeakLabelFiles,
+    apart,
+    class_sets,
+    counted,
+    located,
+    tagged,
+)
 from rsseg_ssl.cases import Grid
 from rsseg_ssl.hints import Boxes, Drawn, Points, Shapes, Strokes, reach_yx
 from rsseg_ssl.in_pixels import BOX_COLUMNS, POINT_COLUMNS, Survey, read_masks, read_table
@@ -118,7 +127,7 @@ def read_hints(files: SceneWeakLabelFiles, data: Path, survey: Survey) -> Readin
                     drawn.setdefault(name, {})[kind] = each
                 spoken = found
         except DataError as error:
-            problems += _apart(error, given)
+            problems += apart(error, given)
             continue
         if not spoken:
             silent.append(f"{kind} ({given})")
@@ -135,8 +144,7 @@ def in_words(by_scene: Mapping[str, SceneHints], unlabeled: int) -> str:
     hints = by_scene.values()
     counts = {kind: sum(kind in (each.drawn or ()) for each in hints) for kind in KINDS}
     counts["tags"] = sum(bool(each.tags) for each in hints)
-    told = ", ".join(f"{kind} of {count}" for kind, count in counts.items())
-    return f"{told} of {unlabeled} unlabeled cases"
+    return counted(counts, unlabeled)
 
 
 def _boxes(path: Path, files: SceneWeakLabelFiles, survey: Survey) -> dict[str, Drawn]:
@@ -203,9 +211,3 @@ def _features(
 
 def _of_unlabeled(tags: Mapping[str, frozenset[int]], survey: Survey) -> dict[str, frozenset[int]]:
     return {name: classes for name, classes in tags.items() if name in survey.grids}
-
-
-def _apart(error: DataError, path: Path) -> list[str]:
-    """The problems of one file, each for itself."""
-    first, *rest = str(error).splitlines()
-    return [f"{path.name}, {each.strip()}" for each in rest] or [first]

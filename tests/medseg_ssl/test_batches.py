@@ -27,7 +27,7 @@ def pools(tmp_path):
 
         cases = read_catalog(plain(tmp_path / "data")).cases
         store = Store(tmp_path / "cache", Recipe(spacing_mm=(1, 1, 1)))
-        cutting = Cutting(patch, 1, 2, weak, foreground_share)
+        cutting = Cutting(patch, 1, weak, foreground_share)
         labeled = [replace(c, values=(0, 1, 4)) for c in cases if c.label is not None]
         unlabeled = [c.without_label() for c in cases if c.label is None]
         pool = UnlabeledPool(store, unlabeled, cutting, NOTHING)

@@ -23,7 +23,7 @@ PLAIN = Statistics(mean=(0.0, 0.0), std=(1.0, 1.0))
 
 
 def cutting(tile: int = 16, *, tries: int = 8, symmetries: int = 1, zoom: float = 1.0) -> Cutting:
-    return Cutting(tile, tries, Weak(symmetries=symmetries, zoom=zoom), PLAIN, 2)
+    return Cutting(tile, tries, Weak(symmetries=symmetries, zoom=zoom), PLAIN)
 
 
 def coordinates(folder, *, side: int = 40, name: str = "a", **more):

@@ -121,7 +121,7 @@ def test_what_is_possible_moves_with_the_image(tmp_path, limit_mb, zoom):
     painted = Painted(save(tmp_path / "m.tif", drawn[None]), (0, 1), (255,))
     said = WeakLabels(2, {"a": SceneHints(drawn={"scribbles": painted})}, tell_pixels_apart=True)
     plain = Statistics(mean=(0.0, 0.0), std=(1.0, 1.0))
-    cutting = Cutting(tile, 8, Weak(symmetries=8, zoom=zoom), plain, 2)
+    cutting = Cutting(tile, 8, Weak(symmetries=8, zoom=zoom), plain)
     pool = UnlabeledPool([without_truth(case)], cutting, Memory(limit_mb), said)
     for seed in range(20):
         sample = pool.draw(0, generator(seed))
@@ -140,7 +140,7 @@ def test_beyond_the_edge_of_a_scene_every_class_is_possible(tmp_path, limit_mb):
     said = WeakLabels(2, {"a": SceneHints(tags, {"boxes": boxes})}, tell_pixels_apart=True)
     plain = Statistics(mean=(0.0, 0.0), std=(1.0, 1.0))
     pool = UnlabeledPool(
-        [without_truth(case)], Cutting(16, 8, Weak(symmetries=1), plain, 2), Memory(limit_mb), said
+        [without_truth(case)], Cutting(16, 8, Weak(symmetries=1), plain), Memory(limit_mb), said
     )
     sample = pool.draw(0, generator(0))
     expected = torch.zeros(16, 16, dtype=torch.bool)
