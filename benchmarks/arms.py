@@ -52,6 +52,7 @@ class Comparison:
     adapter: Adapter
     arms: Sequence[Arm]
     headline: tuple[str, str]
+    split: str = "test"  # what the arms are judged on
 
     @property
     def results(self) -> Path:
@@ -108,7 +109,7 @@ def run_arm(comparison: Comparison, arm: Arm, seed: int) -> pd.DataFrame:
         raise SystemExit(f"{arm.name}, seed {seed}: stopped at step {fitted.step}")
     minutes = (time.monotonic() - began) / 60
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of this process alone
-    verbs.evaluate(folder, comparison.adapter, split="test")
+    verbs.evaluate(folder, comparison.adapter, split=comparison.split)
     summary = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
     values = summary.set_index(["metric", summary["class"].fillna("")])["value"]
     shown = {" ".join(key).strip(): value for key, value in values.items() if key[0] in KEPT}
