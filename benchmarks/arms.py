@@ -12,7 +12,7 @@ import math
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import date
@@ -44,6 +44,30 @@ class Arm:
         return [each.replace("{seed}", str(seed)) for each in self.overrides]
 
 
+def train_and_test(comparison: Comparison, arm: Arm, seed: int) -> pd.DataFrame:
+    """One arm with one seed, trained to its last step and tested."""
+    torch.set_num_threads(1)
+    os.chdir(ROOT)  # configs name their split files from here
+    folder = ROOT / "benchmarks" / "runs" / comparison.name / f"{arm.name}-{seed}"
+    run = verbs.load(arm.config, comparison.adapter, [*arm.overrides_of(seed), f"seed={seed}"])
+    resumed, began = (folder / "latest.ckpt").exists(), time.monotonic()
+    fitted = verbs.train(run, comparison.adapter, folder)
+    if not fitted.finished:
+        raise SystemExit(f"{arm.name}, seed {seed}: stopped at step {fitted.step}")
+    minutes = (time.monotonic() - began) / 60
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of this process alone
+    verbs.evaluate(folder, comparison.adapter, split=comparison.split)
+    summary = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
+    values = summary.set_index(["metric", summary["class"].fillna("")])["value"]
+    shown = {" ".join(key).strip(): value for key, value in values.items() if key[0] in KEPT}
+    row = {"arm": arm.name, "seed": seed, "steps": run.fit.steps, **shown}
+    row |= pseudo_labels(folder)
+    if not resumed:  # or the clock did not see all of it
+        row |= {"minutes": minutes, "peak_mib": peak_mib}
+    row |= {"date": date.today().isoformat(), "device": environment.device(run.fit.accelerator)}
+    return pd.DataFrame([row])
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Arms that differ in nothing but what their names say."""
@@ -53,6 +77,7 @@ class Comparison:
     arms: Sequence[Arm]
     headline: tuple[str, str]
     split: str = "test"  # what the arms are judged on
+    run_arm: Callable[[Comparison, Arm, int], pd.DataFrame] = train_and_test
 
     @property
     def results(self) -> Path:
@@ -86,7 +111,7 @@ def run_missing(
     missing.sort(key=lambda pair: pair[1])
     fresh = {"mp_context": get_context("spawn"), "max_tasks_per_child": 1}  # memory per arm
     with ProcessPoolExecutor(processes, **fresh) as pool:
-        futures = [pool.submit(run_arm, comparison, arm, seed) for arm, seed in missing]
+        futures = [pool.submit(comparison.run_arm, comparison, arm, seed) for arm, seed in missing]
         for future in as_completed(futures):
             if error := future.exception():
                 print(f"an arm did not finish and is not reported: {error}", flush=True)
@@ -95,30 +120,6 @@ def run_missing(
             comparison.results.parent.mkdir(exist_ok=True)
             done.to_csv(comparison.results, index=False, float_format="%.5f")
             print(done.tail(1).to_string(index=False, header=False), flush=True)
-
-
-def run_arm(comparison: Comparison, arm: Arm, seed: int) -> pd.DataFrame:
-    """One arm with one seed, trained to its last step and tested."""
-    torch.set_num_threads(1)
-    os.chdir(ROOT)  # configs name their split files from here
-    folder = ROOT / "benchmarks" / "runs" / comparison.name / f"{arm.name}-{seed}"
-    run = verbs.load(arm.config, comparison.adapter, [*arm.overrides_of(seed), f"seed={seed}"])
-    resumed, began = (folder / "latest.ckpt").exists(), time.monotonic()
-    fitted = verbs.train(run, comparison.adapter, folder)
-    if not fitted.finished:
-        raise SystemExit(f"{arm.name}, seed {seed}: stopped at step {fitted.step}")
-    minutes = (time.monotonic() - began) / 60
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of this process alone
-    verbs.evaluate(folder, comparison.adapter, split=comparison.split)
-    summary = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
-    values = summary.set_index(["metric", summary["class"].fillna("")])["value"]
-    shown = {" ".join(key).strip(): value for key, value in values.items() if key[0] in KEPT}
-    row = {"arm": arm.name, "seed": seed, "steps": run.fit.steps, **shown}
-    row |= pseudo_labels(folder)
-    if not resumed:  # or the clock did not see all of it
-        row |= {"minutes": minutes, "peak_mib": peak_mib}
-    row |= {"date": date.today().isoformat(), "device": environment.device(run.fit.accelerator)}
-    return pd.DataFrame([row])
 
 
 def pseudo_labels(folder: Path) -> dict[str, float]:
@@ -166,11 +167,18 @@ def as_table(comparison: Comparison) -> str:
                 _mean(rows, column, digits)
                 for column, digits in (("coverage", 2), ("precision", 3))
             ),
-            _mean(rows.assign(step=60 * rows["minutes"] / rows["steps"]), "step", 2),
+            _mean(_with_step(rows), "step", 2),
             _mean(rows, "peak_mib", 0),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _with_step(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with the seconds of a step, where steps were taken and timed."""
+    if not {"minutes", "steps"} <= {*rows}:
+        return rows
+    return rows.assign(step=60 * rows["minutes"] / rows["steps"])
 
 
 def _mean(rows: pd.DataFrame, column: str, digits: int) -> str:

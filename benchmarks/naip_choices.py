@@ -20,6 +20,10 @@ SHARED = (
     "fit.save_every=500",
 )
 HALF = "method.strong_labeled=0.5"
+CLASSES = "domain.class_share=0.5"
+CLASSMIX = "method.mix={name: classmix}"
+ALL = "method.filter={name: all}"
+DICE = "method.unlabeled_loss={name: cross_entropy_dice}"
 
 
 def candidate(name: str, method: str, *changes: str) -> Arm:
@@ -35,30 +39,14 @@ COMPARISON = Comparison(
     arms=[
         candidate("supervised", "supervised"),
         candidate("supervised, strong", "supervised", HALF),
+        candidate("supervised, classes", "supervised", CLASSES),
+        candidate("supervised, classes, strong", "supervised", CLASSES, HALF),
         candidate("mean_teacher", "mean_teacher"),
         candidate("mean_teacher, strong", "mean_teacher", HALF),
-        candidate("cross_pseudo, strong", "cross_pseudo", HALF),
-        candidate(
-            "cross_pseudo, strong, dice",
-            "cross_pseudo",
-            HALF,
-            "method.unlabeled_loss={name: cross_entropy_dice}",
-        ),
-        candidate(
-            "fixmatch, strong, dice, classmix",
-            "fixmatch",
-            HALF,
-            "method.filter={name: all}",
-            "method.mix={name: classmix}",
-            "method.unlabeled_loss={name: cross_entropy_dice}",
-        ),
-        candidate(
-            "mean_teacher, strong, classmix",
-            "mean_teacher",
-            HALF,
-            "method.mix={name: classmix}",
-        ),
-        candidate("supervised, strong, zoom", "supervised", HALF, "domain.weak.zoom=1.5"),
+        candidate("mean_teacher, classes", "mean_teacher", CLASSES),
+        candidate("mean_teacher, classes, classmix", "mean_teacher", CLASSES, CLASSMIX),
+        candidate("fixmatch, classes, classmix, dice", "fixmatch", CLASSES, CLASSMIX, ALL, DICE),
+        candidate("cross_pseudo, classes, dice", "cross_pseudo", CLASSES, DICE),
     ],
 )
 

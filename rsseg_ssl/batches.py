@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from common.weak_labels import ClassSets, everywhere, possible
 from rsseg_ssl import reader
 from rsseg_ssl.augment import Weak, resampled, turned
 from rsseg_ssl.cases import Scene, SceneCase, read_target
+from rsseg_ssl.places import Places, places
 from rsseg_ssl.reader import Window
 from rsseg_ssl.settings import Statistics
 from rsseg_ssl.weak_labels import WeakLabels
@@ -29,6 +31,7 @@ class Cutting(NamedTuple):
     tries: int  # windows drawn until one shows something
     weak: Weak
     statistics: Statistics
+    class_share: float = 0.0  # of the labeled windows: around a random class
 
 
 class Memory:
@@ -40,6 +43,7 @@ class Memory:
         self._pixels: dict[str, tuple[NDArray[Any], NDArray[np.bool_]]] = {}
         self._targets: dict[str, NDArray[np.uint8]] = {}
         self._class_sets: dict[str, ClassSets] = {}
+        self._places: dict[str, Places] = {}
 
     def pixels(self, scene: Scene, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """As :func:`rsseg_ssl.reader.read`."""
@@ -57,6 +61,14 @@ class Memory:
                 return read_target(case, window)
             self._targets[case.id] = read_target(case, case.whole)
         return cut(self._targets[case.id], window, fill=IGNORE)
+
+    def places(self, case: SceneCase) -> Places:
+        """Where each class was annotated; the whole mask is read once."""
+        if case.id not in self._places:
+            self._places[case.id] = places(
+                functools.partial(self.target, case), case.grid.shape_yx, len(case.values)
+            )
+        return self._places[case.id]
 
     def class_sets(self, said: WeakLabels, scene: Scene, window: Window) -> ClassSets:
         """The classes that each pixel can have; beyond the edge, all of them."""
@@ -139,9 +151,11 @@ class LabeledPool:
 
     def draw(self, index: int, rng: np.random.Generator) -> Labeled:
         """A window, redrawn while it shows nothing annotated, at most ``tries`` times."""
-        case = self.cases[self.windows.scene_of(index)]
+        case, share = self.cases[self.windows.scene_of(index)], self.windows.cutting.class_share
         for _ in range(self.windows.cutting.tries):
             window = self.windows.draw(index, rng)
+            if share and rng.random() < share:
+                window = self.memory.places(case).around(window, rng)
             target = self.memory.target(case, window)
             pixels, valid = self.memory.pixels(case, window)
             target = np.where(valid, target, np.uint8(IGNORE))

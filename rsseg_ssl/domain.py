@@ -178,7 +178,7 @@ class Scenes:
     @property
     def _cutting(self) -> Cutting:
         its = self.settings
-        return Cutting(its.tile, its.tries, its.weak, its.measured)
+        return Cutting(its.tile, its.tries, its.weak, its.measured, its.class_share)
 
     def _unfit(self, case: SceneCase) -> list[str]:
         try:

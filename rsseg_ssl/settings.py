@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from common.config import DomainSettings, Run
 from common.sampling import BatchSize
-from common.settings import Count, Positive, PositiveReal, Settings
+from common.settings import Count, Fraction, Positive, PositiveReal, Settings
 from common.splits import Splits
 from rsseg_ssl.augment import Strong, Weak
 from rsseg_ssl.blocks import AnyBlocks, Touching
@@ -61,6 +61,7 @@ class RssegSettings(DomainSettings):
     statistics: Literal["measure"] | Statistics = "measure"
     tile: Positive = 128  # side of a training and prediction window, in pixels
     tries: Positive = 8  # windows drawn until one shows annotated (or valid) pixels
+    class_share: Fraction = 0.0  # of the labeled windows: drawn around a random class of a scene
     cache_mb: Count = 1024  # decoded scenes kept in memory by each process
     batch: BatchSize = BatchSize(labeled=4, unlabeled=8)
     network: AnyNetwork = ByName()
