@@ -22,6 +22,7 @@ SHARED = (
 HALF = "method.strong_labeled=0.5"
 CLASSES = "domain.class_share=0.5"
 CLASSMIX = "method.mix={name: classmix}"
+BOTH = (CLASSES, HALF)
 ALL = "method.filter={name: all}"
 DICE = "method.unlabeled_loss={name: cross_entropy_dice}"
 
@@ -46,7 +47,9 @@ COMPARISON = Comparison(
         candidate("mean_teacher, classes", "mean_teacher", CLASSES),
         candidate("mean_teacher, classes, classmix", "mean_teacher", CLASSES, CLASSMIX),
         candidate("fixmatch, classes, classmix, dice", "fixmatch", CLASSES, CLASSMIX, ALL, DICE),
-        candidate("cross_pseudo, classes, dice", "cross_pseudo", CLASSES, DICE),
+        candidate("fixmatch, both, classmix, dice", "fixmatch", *BOTH, CLASSMIX, ALL, DICE),
+        candidate("cross_pseudo, both, dice", "cross_pseudo", *BOTH, DICE),
+        candidate("mean_teacher, both", "mean_teacher", *BOTH),
     ],
 )
 

@@ -176,6 +176,7 @@ def _views(plan: Plan) -> str:
         weak = "2, zoom: 2}  # mirrored, and at half to double size"
     return f"""\
   tile: {plan.tile}  # side of a window in pixels
+  class_share: 0.0  # of the labeled windows: around a random class; raise it where some are rare
   weak: {{symmetries: {weak}
   strong:  # values change, pixels stay; share: of the images
     scene: {{share: 0.8, gain: 0.25, offset: 0.25}}
