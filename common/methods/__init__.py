@@ -25,6 +25,7 @@ from common.methods.mutual_learning import MutualLearning
 from common.methods.prototypes import PrototypeConsistency
 from common.methods.ps_mt import PSMT
 from common.methods.reco import ReCo
+from common.methods.rrn import RRN
 from common.methods.supervised import Supervised
 from common.methods.u2pl import U2PL
 from common.methods.ua_mt import UncertaintyAwareMeanTeacher
@@ -53,6 +54,7 @@ AnyMethod = Annotated[
     | PrototypeConsistency
     | PSMT
     | ReCo
+    | RRN
     | Supervised
     | U2PL
     | UCC
@@ -74,6 +76,7 @@ __all__ = [
     "DTC",
     "ELN",
     "PSMT",
+    "RRN",
     "U2PL",
     "UCC",
     "URPC",
