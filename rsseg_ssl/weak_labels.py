@@ -142,7 +142,9 @@ def read_hints(files: SceneWeakLabelFiles, data: Path, survey: Survey) -> Readin
 def in_words(by_scene: Mapping[str, SceneHints], unlabeled: int) -> str:
     """How many of the unlabeled scenes have which hints."""
     hints = by_scene.values()
-    counts = {kind: sum(kind in (each.drawn or ()) for each in hints) for kind in KINDS}
+    counts: dict[str, int] = {
+        kind: sum(kind in (each.drawn or ()) for each in hints) for kind in KINDS
+    }
     counts["tags"] = sum(bool(each.tags) for each in hints)
     return counted(counts, unlabeled)
 
