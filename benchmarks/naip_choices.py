@@ -22,6 +22,10 @@ SHARED = (
 HALF = "method.strong_labeled=0.5"
 CLASSES = "domain.class_share=0.5"
 CLASSMIX = "method.mix={name: classmix}"
+SOFT_DICE = (
+    "method.unlabeled_loss={name: soft_dice}",
+    "method.unlabeled_weight={name: sigmoid, end: 1.0, until: 0.2}",
+)
 BOTH = (CLASSES, HALF)
 ALL = "method.filter={name: all}"
 DICE = "method.unlabeled_loss={name: cross_entropy_dice}"
@@ -49,7 +53,7 @@ COMPARISON = Comparison(
         candidate("fixmatch, classes, classmix, dice", "fixmatch", CLASSES, CLASSMIX, ALL, DICE),
         candidate("fixmatch, both, classmix, dice", "fixmatch", *BOTH, CLASSMIX, ALL, DICE),
         candidate("cross_pseudo, both, dice", "cross_pseudo", *BOTH, DICE),
-        candidate("mean_teacher, both", "mean_teacher", *BOTH),
+        candidate("mean_teacher, both, soft dice", "mean_teacher", *BOTH, *SOFT_DICE),
     ],
 )
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from common.batch import IGNORE, Labels, Logits, Mask, Probs, Scalar, SoftPseudo, Weights, one_hot
-from common.losses import TINY
+from common.losses import TINY, per_class
 from common.schedules import Exponential, Weight, value_at
 from common.settings import Settings
 
@@ -69,7 +69,31 @@ class UncertaintyAware(Consistency):
         return (lost * pseudo.weight).sum() / valid.sum().clamp_min(1)
 
 
-AnyConsistency = Annotated[Squares | UncertaintyAware, Field(discriminator="name")]
+class SoftDice(Consistency):
+    """One minus the overlap of both with squares in the divisor, averaged over classes [1].
+
+    ``1 - 2 sum(w p q) / sum(w (p^2 + q^2))`` over the batch, for each class that is the most
+    probable one of some trusted pixel: 0 where both are equal, and a rare class pulls as much as a
+    common one, which squares forget. Divisor: the trusted pixels of each class, so little trust
+    does not make it small. A weight of 1 is a lot.
+
+    [1] Milletari et al., V-Net, 2016, arXiv:1606.04797, Sec. 3, against soft labels.
+    """
+
+    name: Literal["soft_dice"] = "soft_dice"
+
+    def __call__(
+        self, logits: Logits, pseudo: SoftPseudo, valid: Mask, progress: float = 1.0
+    ) -> Scalar:
+        own, trust = logits.float().softmax(dim=1), pseudo.weight.unsqueeze(1)
+        overlap = per_class(trust * own * pseudo.probs)
+        size = per_class(trust * (own.square() + pseudo.probs.square()))
+        named = per_class(one_hot(pseudo.predicted, logits.shape[1]) * trust) > 0
+        lost = (1 - 2 * overlap / size.clamp_min(TINY)) * named
+        return lost.sum() / named.sum().clamp_min(1)
+
+
+AnyConsistency = Annotated[SoftDice | Squares | UncertaintyAware, Field(discriminator="name")]
 """What a loss against soft labels may be in a YAML file."""
 
 

@@ -71,7 +71,7 @@ class Dice(Loss):
 
     def __call__(self, logits: Logits, label: Pseudo, importance: PerClass | None = None) -> Scalar:
         probs, truth, trust = _compared(logits, label)
-        overlap, size = _per_class(probs * truth), _per_class(probs * trust + truth)
+        overlap, size = per_class(probs * truth), per_class(probs * trust + truth)
         lost = 1 - (2 * overlap + self.smooth) / (size + self.smooth)
         return _over_classes(lost, truth, importance)
 
@@ -180,8 +180,8 @@ class NoiseRobustDice(Loss):
         hit = one_hot(label.target, logits.shape[1])
         # A power below 2 of exactly 0 has no second derivative, and of 1 no first: stay above.
         errors = ((probs - hit).abs().clamp_min(TINY) ** self.gamma) * trust
-        size = _per_class(probs.square() * trust + truth)
-        lost = _per_class(errors) / (size + self.smooth)
+        size = per_class(probs.square() * trust + truth)
+        lost = per_class(errors) / (size + self.smooth)
         return _over_classes(lost, truth, importance)
 
 
@@ -229,10 +229,11 @@ def _compared(logits: Logits, label: Pseudo) -> tuple[Probs, Probs, Tensor]:
 
 def _over_classes(lost: PerClass, truth: Probs, importance: PerClass | None) -> Scalar:
     """The mean over the classes that are present."""
-    present = (_per_class(truth) > 0).to(lost.dtype)
+    present = (per_class(truth) > 0).to(lost.dtype)
     counts = present if importance is None else present * importance
     return (lost * counts).sum() / counts.sum().clamp_min(TINY)
 
 
-def _per_class(pixels: Logits) -> torch.Tensor:
+def per_class(pixels: Logits) -> torch.Tensor:
+    """The sum of each channel over batch and space, ``(K,)``."""
     return pixels.movedim(1, 0).flatten(1).sum(dim=1)

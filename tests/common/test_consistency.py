@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.batch import IGNORE, SoftPseudo
-from common.consistency import UncertaintyAware, consistency
+from common.consistency import SoftDice, UncertaintyAware, consistency
 from tests.common.test_losses import Judged, everything_judged, judged, naive_probs
 
 
@@ -56,3 +56,48 @@ def test_squares_count_less_where_either_is_unsure_and_entropy_is_paid_for(
     expected = (lost * weight.double().numpy()).sum() / max(int(valid.sum()), 1)
     found = UncertaintyAware()(case.logits, SoftPseudo(soft, weight), valid, progress)
     assert float(found) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@given(everything_judged, st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_soft_dice_is_the_overlap_of_each_class_that_is_named(case: Judged, seed: int) -> None:
+    other = torch.randn(case.logits.shape, generator=torch.Generator().manual_seed(seed))
+    valid = case.target != IGNORE
+    weight = case.weight * valid
+    p, q, w = naive_probs(case.logits), naive_probs(other), weight.double().numpy()
+    lost = [
+        1 - 2 * (w * p[:, k] * q[:, k]).sum() / (w * (p[:, k] ** 2 + q[:, k] ** 2)).sum()
+        for k in range(p.shape[1])
+        if (w * (q.argmax(axis=1) == k)).sum() > 1e-9
+    ]
+    found = SoftDice()(case.logits, SoftPseudo(other.softmax(dim=1), weight), valid)
+    expected = np.mean(lost) if lost else 0.0
+    assert float(found) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+@given(everything_judged)
+@settings(max_examples=25, deadline=None)
+def test_soft_dice_asks_nothing_of_equals_and_nothing_where_nothing_is_trusted(
+    case: Judged,
+) -> None:
+    valid = case.target != IGNORE
+    same = SoftPseudo(case.logits.softmax(dim=1), torch.ones_like(case.weight))
+    assert float(SoftDice()(case.logits, same, valid)) == pytest.approx(0, abs=1e-5)
+    logits = case.logits.clone().requires_grad_()
+    nothing = SoftPseudo(same.probs.roll(1, dims=1), torch.zeros_like(case.weight))
+    loss = SoftDice()(logits, nothing, valid)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad.abs().sum() == 0
+
+
+def test_soft_dice_lets_a_rare_class_pull_as_much_as_a_common_one() -> None:
+    """One pixel of a rare class missed costs what all pixels of a common one missed cost."""
+    label = torch.zeros(1, 10, 10, dtype=torch.long)
+    label[0, 0, 0] = 1
+    probs = torch.nn.functional.one_hot(label, 2).movedim(-1, 1).float()
+    sure = SoftPseudo(probs, torch.ones(1, 10, 10))
+    valid = torch.ones(1, 10, 10, dtype=torch.bool)
+    logits = torch.full((1, 2, 10, 10), -20.0)
+    logits[:, 0] = 20.0  # class 0 everywhere: the rare pixel is missed
+    assert float(SoftDice()(logits, sure, valid)) == pytest.approx(0.5, abs=0.01)
