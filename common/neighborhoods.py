@@ -21,6 +21,7 @@ def steps_within(reach: float, sides: Sequence[float]) -> list[Step]:
         reach: In the unit of ``sides``.
         sides: Of a pixel along each spatial axis.
     """
+    reach *= 1 + 1e-9  # three pixels of 0.1 are 0.3
     spans = [range(-(far := int(reach / side)), far + 1) for side in sides]
     return [step for step in product(*spans) if any(step) and distance(step, sides) <= reach]
 

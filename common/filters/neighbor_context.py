@@ -22,10 +22,10 @@ class NeighborContext(Filter):
     Each class probability ``p`` becomes that of the union of two events, of the pixel and of the
     neighbor, among those that share a side, where the class is most probable, ``n``:
     ``p + b n - b max(p n, p agreement)``, ``b = exp(-1/2)`` [1]. The bound is the percentile of
-    the margins, between the two most probable classes, as they were before. So in a region of one
-    class more pixels are kept than the share says, and fewer where neighbors object; a larger
-    share keeps no more, and 0 keeps everything. The label stays that of the unrefined
-    probabilities, as in [1]: this judges, and is no refiner.
+    the margins, between the two most probable classes, as they were before. So an unsure pixel
+    amid sure ones of its class is kept, and one whose neighbors object is not; a larger share
+    keeps no more, and 0 keeps everything. The label stays that of the unrefined probabilities, as
+    in [1]: this judges, and is no refiner.
 
     Departures: [1] measures ``agreement``, how often a neighbor shares the class, on the labels,
     per class; here it is one number, for a filter sees no labels. Neighbors are those of the grid,
