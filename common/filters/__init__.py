@@ -16,6 +16,7 @@ from common.filters.entropy_percentile import EntropyPercentile
 from common.filters.everything import All
 from common.filters.flexible import Flexible
 from common.filters.margin import Margin
+from common.filters.neighbor_context import NeighborContext
 from common.filters.rank import Rank
 from common.filters.self_adaptive import SelfAdaptive
 from common.filters.soft import Soft
@@ -32,6 +33,7 @@ AnyFilter = Annotated[
     | EntropyPercentile
     | Flexible
     | Margin
+    | NeighborContext
     | Rank
     | SelfAdaptive
     | Soft,
@@ -54,6 +56,7 @@ __all__ = [
     "Filter",
     "Flexible",
     "Margin",
+    "NeighborContext",
     "Rank",
     "SelfAdaptive",
     "Soft",

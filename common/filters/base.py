@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 
+import torch
 from torch import nn
 
-from common.batch import Mask, PerClass, Probs, Weights
+from common.batch import Mask, PerClass, Probs, Scalar, Weights
 from common.settings import Settings
 
 
@@ -42,6 +43,19 @@ def mean_of_valid(values: Probs, there: Mask) -> PerClass:
     inside = there.unsqueeze(1).to(values.dtype)
     total = (values * inside).transpose(0, 1).flatten(1).sum(dim=1)
     return total / inside.sum().clamp_min(1)
+
+
+def largest_left(values: Weights, there: Mask, dropped: float) -> Scalar:
+    """The largest of the values that are left when the share ``dropped`` is gone, largest first.
+
+    Of ``n`` values ``there``, ``floor(dropped * n)`` go; where none is left, it is ``-inf``. It
+    is exact: one sort, on the device.
+    """
+    ordered = torch.where(there, values, torch.inf).flatten().sort().values
+    count = there.sum()
+    left = count - (count * dropped).floor().long()
+    last = ordered.gather(0, (left - 1).clamp_min(0)[None])
+    return torch.where(left > 0, last, -torch.inf).squeeze(0)
 
 
 class _Pure(nn.Module):

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter, normalized_entropy
+from common.filters.base import Filter, largest_left, normalized_entropy
 from common.schedules import Linear, Share, value_at
 
 
@@ -29,9 +29,4 @@ class EntropyPercentile(Filter):
         if dropped == 0:
             return torch.ones_like(probs[:, 0])
         entropy, there = normalized_entropy(probs), probs.sum(dim=1) > 0
-        ordered = torch.where(there, entropy, torch.inf).flatten().sort().values
-        count = there.sum()
-        kept = count - (count * dropped).floor().long()
-        last = ordered.gather(0, (kept - 1).clamp_min(0)[None])
-        ceiling = torch.where(kept > 0, last, -1.0)
-        return (entropy <= ceiling).to(probs.dtype)
+        return (entropy <= largest_left(entropy, there, dropped)).to(probs.dtype)

@@ -6,13 +6,23 @@ from pydantic import Field
 
 from common.refiners.base import Refiner, chained
 from common.refiners.boundary_band import BoundaryBand
+from common.refiners.dense_crf import DenseCRF
 from common.refiners.fill_holes import FillHoles
 from common.refiners.largest_component import LargestComponent
+from common.refiners.majority import Majority
 from common.refiners.minimum_component import MinimumComponent
+from common.refiners.random_walker import RandomWalker
 from common.refiners.superpixels import Superpixels
 
 AnyRefiner = Annotated[
-    BoundaryBand | FillHoles | LargestComponent | MinimumComponent | Superpixels,
+    BoundaryBand
+    | DenseCRF
+    | FillHoles
+    | LargestComponent
+    | Majority
+    | MinimumComponent
+    | RandomWalker
+    | Superpixels,
     Field(discriminator="name"),
 ]
 """What an entry of ``refiners:`` may say in a YAML file."""
@@ -20,9 +30,12 @@ AnyRefiner = Annotated[
 __all__ = [
     "AnyRefiner",
     "BoundaryBand",
+    "DenseCRF",
     "FillHoles",
     "LargestComponent",
+    "Majority",
     "MinimumComponent",
+    "RandomWalker",
     "Refiner",
     "Superpixels",
     "chained",

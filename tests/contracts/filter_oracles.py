@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -52,6 +53,12 @@ def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
             dropped = np.float32(value_at(filter.dropped, progress)) * np.float32(there.sum())
             kept = there.sum() - math.floor(dropped)
             passed = (np.sort(torn[there])[kept - 1] if kept else -1) - torn
+        case "neighbor_context":
+            dropped = np.float32(value_at(filter.dropped, progress)) * np.float32(there.sum())
+            kept, margin = there.sum() - math.floor(dropped), margins(probs).ravel()
+            bound = np.sort(margin[there])[-kept] if kept else np.inf
+            passed = margins(united(probs, filter.agreement)).ravel() - bound
+            passed = passed if dropped else np.ones(len(pixels))
         case _:
             raise NotImplementedError(f"write down what {filter.name} says")
     return passed.reshape(probs[:, 0].shape)
@@ -73,6 +80,26 @@ def asked(
         share = (passed >= 0)[there].mean() if there.any() else 0.0
         return np.full(passed.shape, share), np.full(passed.shape, sharp[there].all())
     return passed >= 0, sharp
+
+
+def margins(probs: np.ndarray) -> np.ndarray:
+    """By how much the most probable class leads the second."""
+    ordered = np.sort(probs, axis=1)
+    return ordered[:, -1] - ordered[:, -2]
+
+
+def united(probs: np.ndarray, agreement: float) -> np.ndarray:
+    """p + b n - b max(p n, p E), n of the neighbor surest of the class, pixel after pixel."""
+    refined = probs.astype(float)
+    for sample, each, *at in np.ndindex(probs.shape):
+        beside = []
+        for axis, way in itertools.product(range(len(at)), (-1, 1)):
+            next_to = [place + way * (axis == k) for k, place in enumerate(at)]
+            if all(0 <= place < side for place, side in zip(next_to, probs.shape[2:], strict=True)):
+                beside.append(probs[(sample, each, *next_to)])
+        p, n = float(probs[(sample, each, *at)]), float(max(beside))
+        refined[(sample, each, *at)] = p + math.exp(-0.5) * (n - max(p * n, p * agreement))
+    return refined
 
 
 def ranked(filter: Rank, probs: np.ndarray, progress: float) -> np.ndarray:

@@ -27,7 +27,13 @@ from common.refiners import (
 from tests.toy import any_class
 
 KINDS: tuple[type[Refiner], ...] = typing.get_args(typing.get_args(AnyRefiner)[0])
-WITH = {"boundary_band": {"within": 1.5}, "minimum_component": {"smallest": 3.0}}
+WITH = {
+    "boundary_band": {"within": 1.5},
+    "dense_crf": {"reach": 2.5},
+    "majority": {"radius": 2.5},
+    "minimum_component": {"smallest": 3.0},
+    "random_walker": {"seed": 0.9},
+}
 REFINERS = [kind(**WITH.get(kind.model_fields["name"].default, {})) for kind in KINDS]
 SIDES = {2: (9, 7), 3: (5, 6, 4)}
 SIZES = {2: (0.5, 2.0), 3: (1.0, 0.5, 3.0)}
