@@ -34,7 +34,7 @@ MOST_USED = (
 """Three seeds; the others one."""
 
 SHARED = {
-    "medseg": (f"domain.data={DATA / 'hippocampus'}", "fit.steps=800"),
+    "medseg": (f"domain.data={DATA / 'hippocampus'}", "fit.steps=600", "fit.precision=bf16-mixed"),
     "rsseg": (*naip.labeled(32), "fit.steps=1000"),
 }
 

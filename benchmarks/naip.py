@@ -2,8 +2,9 @@
 
 The draws of labeled tiles differ by seed and come with the data, as do the spatial blocks. No
 checkpoint is chosen: the last one is tested. All arms share a LinkNet on a ResNet-10 from scratch
-(5.4 million weights), 3,000 steps and one learning rate, chosen on the validation block with
-supervised arms only. `python -m benchmarks.naip [--print]`.
+(5.4 million weights), 3,000 steps, one learning rate, and how labeled tiles are seen, all chosen on
+the validation block with supervised arms only (naip_choices.py). `python -m benchmarks.naip
+[--print]`.
 """
 
 from benchmarks.arms import DATA, ROOT, Arm, Comparison, main
@@ -17,6 +18,9 @@ SHARED = (
     "fit.learning_rate=3.0e-3",
     "fit.rate=one_cycle",
     "fit.warm_up=0",
+    "fit.precision=bf16-mixed",
+    "domain.class_share=0.5",
+    "method.strong_labeled=0.5",
 )
 
 
