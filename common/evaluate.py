@@ -16,6 +16,7 @@ from torch import nn
 from common import oversampling
 from common.batch import ClassVolume, Grid
 from common.calibration import HeldOut, pooled, reliability
+from common.diagnosis import PRECISION, Tally, diagnose, hold_out, looks, write_diagnosis
 from common.domain import Case, Domain, Split
 from common.errors import DataError
 from common.fit import Validation
@@ -25,9 +26,10 @@ from common.record import (
     CASES,
     SUMMARY,
     Evaluation,
-    Look,
     Picture,
+    PseudoLabels,
     read_cases,
+    read_diagnosis,
     read_evaluation,
     write_whole,
 )
@@ -117,8 +119,8 @@ def evaluate(
         network: Predictor, on its device.
         split: Which cases.
         folder: The run folder.
-        trust: What the run trusts; judged on unlabeled cases whose truth is known. None where
-            the run makes no pseudo-labels.
+        trust: What the run trusts; judged on unlabeled cases whose truth is known, and diagnosed
+            where there is a case to do so. None where the run makes no pseudo-labels.
         watch: Hears of progress.
         seed: Of the bootstrap, and of the choice of unlabeled cases.
 
@@ -132,9 +134,7 @@ def evaluate(
     by_case = table(measured)
     groups = measured.drop_duplicates("case")["group"].tolist()
     scores = _scores(domain, by_case)
-    pseudo = None
-    if trust is not None:
-        pseudo = judge_pseudo_labels(domain, network, trust, seed=seed, watch=work.watch)
+    pseudo = _judged(work, trust, seed) if trust is not None else None
     pictures = _pictures(work, scores)
 
     text = domain.describe()
@@ -144,7 +144,7 @@ def evaluate(
         scores={str(case): _finite(score) for case, score in scores.items()},
         groups=len(set(groups)),
         unmeasured=tuple(unmeasured),
-        classes=_looks(domain),
+        classes=looks(domain),
         data=(*text.data, *(oversampling.facts(domain, trust.keep) if trust else ())),
         rules=tuple(text.rules),
         warnings=tuple(text.warnings),
@@ -214,6 +214,25 @@ def _measured(work: _Work, count: int) -> tuple[pd.DataFrame, list[str]]:
     return pd.concat(found, ignore_index=True), unmeasured
 
 
+def _judged(work: _Work, trusted: Trust, seed: int) -> PseudoLabels | None:
+    """Pseudo-labels of unlabeled cases, and the diagnosis beside them.
+
+    Where no other case is held out, both look at the same predictions.
+    """
+    domain, network, watch = work.domain, work.network, work.watch
+    before = read_diagnosis(work.folder / "diagnosis.json")
+    precision = before.precision if before else PRECISION
+    held, tally = hold_out(domain), Tally(domain, trusted.name)
+    judged = judge_pseudo_labels(domain, network, trusted, seed=seed, watch=watch, also=tally.add)
+    if held is not None:
+        if held.split == "unlabeled":
+            found = tally.diagnosis(held, precision=precision, seed=seed)
+        else:
+            found = diagnose(domain, network, trusted, precision=precision, seed=seed, watch=watch)
+        write_diagnosis(found, work.folder)
+    return judged
+
+
 def _scores(domain: Domain, by_case: pd.DataFrame) -> pd.Series:
     """The headline metric of each case, as if it were the whole data set."""
     if domain.headline in by_case.columns:
@@ -266,11 +285,6 @@ def _pictures(work: _Work, scores: pd.Series) -> tuple[Picture, ...]:
         Picture(path=drawn[case], case=case, rank=rank, score=_finite(scores[case]))
         for case, rank in ranked.items()
     )
-
-
-def _looks(domain: Domain) -> tuple[Look, ...]:
-    pairs = zip(domain.task.classes, domain.task.colors, strict=True)
-    return tuple(Look(name=name, color=color) for name, color in pairs)
 
 
 def _write(work: _Work, measured: pd.DataFrame, summary: pd.DataFrame, found: Evaluation) -> None:
