@@ -219,9 +219,13 @@ def whole(case: SceneCase, statistics: Statistics, num_classes: int) -> Whole:
     pixels, there = reader.read(case, case.whole)
     raw, valid = torch.from_numpy(pixels.astype(np.float32)), torch.from_numpy(there)
     image = normalize(raw[None], valid[None], statistics)[0]
+    return Whole.of(image, valid, num_classes, pixel=pixel_of(case))
+
+
+def pixel_of(case: SceneCase) -> Pixel:
+    """In metres, where the scene lies on Earth."""
     x_m, y_m = case.grid.resolution_xy_m
-    pixel = Pixel((y_m, x_m), "m" if case.grid.crs is not None else "pixel")
-    return Whole.of(image, valid, num_classes, pixel=pixel)
+    return Pixel((y_m, x_m), "m" if case.grid.crs is not None else "pixel")
 
 
 def cut(pixels: NDArray[Any], window: Window, *, fill: float) -> NDArray[Any]:

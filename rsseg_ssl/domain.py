@@ -48,8 +48,7 @@ class Scenes:
 
     @property
     def pixel(self) -> Pixel:
-        x_m, y_m = next(iter(self.cases("labeled"))).grid.resolution_xy_m
-        return Pixel((y_m, x_m), "m")
+        return batches.pixel_of(next(iter(self.cases("labeled"))))
 
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None
