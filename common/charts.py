@@ -32,6 +32,10 @@ class Paint(NamedTuple):
     style: str = ""  # colors of its own, by day and by night
 
 
+INK, QUIET = Paint("ink"), Paint("quiet dashed")
+"""All classes together, and what a line is held against."""
+
+
 def of_palette(index: int) -> Paint:
     """One of eight colors, then the same dashed."""
     return Paint(f"c{index % 8}" + (" dashed" if index >= 8 else ""))

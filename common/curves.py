@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.charts import Chart, Series, line_chart, of_class, of_palette, rank_chart
+from common.charts import INK, Chart, Series, line_chart, of_class, of_palette, rank_chart
 from common.display import heading
 from common.journal import read_log
 from common.record import Evaluation, Look
@@ -33,7 +33,7 @@ def ranks(found: Evaluation) -> Chart | None:
 
 def curves(found: Evaluation, log: Log) -> list[Chart]:
     """Losses, coverage, predicted classes, validation: those that the log knows."""
-    kept = [Series("all classes", of_palette(0), log["coverage"])] if "coverage" in log else []
+    kept = [Series("all classes", INK, log["coverage"])] if "coverage" in log else []
     wanted = [
         (
             "Losses",

@@ -224,12 +224,13 @@ def _judged(work: _Work, trusted: Trust, seed: int) -> PseudoLabels | None:
     precision = before.precision if before else PRECISION
     held, tally = hold_out(domain), Tally(domain, trusted.name)
     judged = judge_pseudo_labels(domain, network, trusted, seed=seed, watch=watch, also=tally.add)
-    if held is not None:
-        if held.split == "unlabeled":
-            found = tally.diagnosis(held, precision=precision, seed=seed)
-        else:
-            found = diagnose(domain, network, trusted, precision=precision, seed=seed, watch=watch)
-        write_diagnosis(found, work.folder)
+    if held is None:
+        return judged
+    if held.split == "unlabeled":
+        found = tally.diagnosis(held, precision=precision, seed=seed)
+    else:
+        found = diagnose(domain, network, trusted, precision=precision, seed=seed, watch=watch)
+    write_diagnosis(found, work.folder)
     return judged
 
 

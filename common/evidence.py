@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.caveats import last_shares
-from common.charts import Chart, Series, line_chart, of_class, of_palette, share_chart
+from common.charts import QUIET, Chart, Series, line_chart, of_class, of_palette, share_chart
 from common.curves import Log
 from common.display import percent, share
 from common.record import Diagnosis, Held, Look, Quality
@@ -156,14 +156,14 @@ def _reliability_chart(found: Diagnosis) -> Chart:
         ]
         return Series(look.name, of_class(look.color), points, percent(error))
 
-    promised = Series("as promised", of_palette(8), [(0.0, 0.0), (1.0, 1.0)], " ")
+    promised = Series("as promised", QUIET, [(0.0, 0.0), (1.0, 1.0)], " ")
     known = zip(found.classes, found.diagram, found.errors, strict=True)
     return share_chart(
         "Reliability",
         "What is right of the pixels predicted with each confidence. On the dashed line "
         "confidence keeps its promise; below it, the network is too sure of itself. "
         f"Dots of fewer than {LEAST_PIXELS} pixels are left out.",
-        [promised, *(series(*each) for each in known if any(each[1].pixels))],
+        [*(series(*each) for each in known if any(each[1].pixels)), promised],
         x_label="confidence: largest class probability",
         legend="Calibration error:",
     )

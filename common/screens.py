@@ -90,7 +90,7 @@ def of_diagnosis(found: Diagnosis, folder: Path) -> Screen:
         *("", f"[bold]{escape(paste)}[/]", escape(yaml), "", escape(where)),
     )
     plain = ["\t".join(columns), *("\t".join(row) for row in rows)]
-    return Screen(page, [*head, "", *plain, "", *said, paste, *yaml.splitlines(), "", where])
+    return Screen(page, [*head, "", *plain, "", *said, "", paste, *yaml.splitlines(), "", where])
 
 
 def _about(found: Diagnosis) -> Iterator[str]:
