@@ -25,9 +25,24 @@ from common.display import share
 from common.distances import border_distance
 from common.domain import Case, Domain, Split
 from common.errors import DataError
-from common.hidden_truth import Seen, Trust, Watch, annotated, look, quality
+from common.hidden_truth import (
+    Seen,
+    Trust,
+    Watch,
+    annotated,
+    judge_pseudo_labels,
+    look,
+    quality,
+)
 from common.metrics import PseudoQuality, pseudo_quality
-from common.record import Diagnosis, Held, Look, write_whole
+from common.record import (
+    Diagnosis,
+    Held,
+    Look,
+    PseudoLabels,
+    read_diagnosis,
+    write_whole,
+)
 
 BINS = 1000
 """Steps of confidence in which pixels are counted: a threshold is exact to 0.001."""
@@ -93,6 +108,33 @@ def diagnose(
         tally.add(case.id, look(domain, network, trusted, case, truth))
         watch(f"diagnosis ({held.split})", len(tally.names), len(held.cases))
     return tally.diagnosis(held, precision=precision, seed=seed)
+
+
+def judge_and_diagnose(
+    domain: Domain, network: nn.Module, trusted: Trust, *, folder: Path, seed: int, watch: Watch
+) -> PseudoLabels | None:
+    """Pseudo-labels of unlabeled cases, as :func:`judge_pseudo_labels`, and a diagnosis beside.
+
+    Where no other case is held out, both look at the same predictions. The precision is the one
+    that was asked for before. Writes diagnosis.json and diagnosis.csv where there is a case to.
+
+    Raises:
+        RunError: When a file cannot be written, or the old diagnosis.json not be read.
+    """
+    before = read_diagnosis(folder / "diagnosis.json")
+    precision = before.precision if before else PRECISION
+    held, tally = hold_out(domain), Tally(domain, trusted.name)
+    same = held is not None and held.split == "unlabeled"
+    also = [tally.add] if same else []
+    judged = judge_pseudo_labels(domain, network, trusted, seed=seed, watch=watch, also=also)
+    if held is None:
+        return judged
+    if same:
+        found = tally.diagnosis(held, precision=precision, seed=seed)
+    else:
+        found = diagnose(domain, network, trusted, precision=precision, seed=seed, watch=watch)
+    write_diagnosis(found, folder)
+    return judged
 
 
 class Tally:

@@ -16,20 +16,18 @@ from torch import nn
 from common import oversampling
 from common.batch import ClassVolume, Grid
 from common.calibration import HeldOut, pooled, reliability
-from common.diagnosis import PRECISION, Tally, diagnose, hold_out, looks, write_diagnosis
+from common.diagnosis import judge_and_diagnose, looks
 from common.domain import Case, Domain, Split
 from common.errors import DataError
 from common.fit import Validation
-from common.hidden_truth import Trust, Watch, judge_pseudo_labels
+from common.hidden_truth import Trust, Watch
 from common.metrics import confusion
 from common.record import (
     CASES,
     SUMMARY,
     Evaluation,
     Picture,
-    PseudoLabels,
     read_cases,
-    read_diagnosis,
     read_evaluation,
     write_whole,
 )
@@ -134,7 +132,11 @@ def evaluate(
     by_case = table(measured)
     groups = measured.drop_duplicates("case")["group"].tolist()
     scores = _scores(domain, by_case)
-    pseudo = _judged(work, trust, seed) if trust is not None else None
+    pseudo = None
+    if trust is not None:
+        pseudo = judge_and_diagnose(
+            domain, network, trust, folder=folder, seed=seed, watch=work.watch
+        )
     pictures = _pictures(work, scores)
 
     text = domain.describe()
@@ -212,26 +214,6 @@ def _measured(work: _Work, count: int) -> tuple[pd.DataFrame, list[str]]:
             ", ".join(unmeasured),
         )
     return pd.concat(found, ignore_index=True), unmeasured
-
-
-def _judged(work: _Work, trusted: Trust, seed: int) -> PseudoLabels | None:
-    """Pseudo-labels of unlabeled cases, and the diagnosis beside them.
-
-    Where no other case is held out, both look at the same predictions.
-    """
-    domain, network, watch = work.domain, work.network, work.watch
-    before = read_diagnosis(work.folder / "diagnosis.json")
-    precision = before.precision if before else PRECISION
-    held, tally = hold_out(domain), Tally(domain, trusted.name)
-    judged = judge_pseudo_labels(domain, network, trusted, seed=seed, watch=watch, also=tally.add)
-    if held is None:
-        return judged
-    if held.split == "unlabeled":
-        found = tally.diagnosis(held, precision=precision, seed=seed)
-    else:
-        found = diagnose(domain, network, trusted, precision=precision, seed=seed, watch=watch)
-    write_diagnosis(found, work.folder)
-    return judged
 
 
 def _scores(domain: Domain, by_case: pd.DataFrame) -> pd.Series:

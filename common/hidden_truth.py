@@ -66,7 +66,7 @@ def judge_pseudo_labels(
     *,
     seed: int,
     watch: Watch,
-    also: Callable[[str, Seen], None] = lambda name, seen: None,
+    also: Sequence[Callable[[str, Seen], None]] = (),
 ) -> PseudoLabels | None:
     """Coverage and precision of pseudo-labels on unlabeled cases with truth.
 
@@ -78,7 +78,7 @@ def judge_pseudo_labels(
         trusted: The filter and the refiners.
         seed: Of the choice of cases.
         watch: Hears of progress.
-        also: Is shown each case as well, with its name.
+        also: Are shown each case as well, with its name.
 
     Returns:
         Pixels predicted, kept and right by class; None where no unlabeled case has truth.
@@ -92,7 +92,8 @@ def judge_pseudo_labels(
         found = _by_filter(seen, trusted.name)
         total = {name: total[name] + more if total else more for name, more in found.items()}
         names.append(case.id)
-        also(case.id, seen)
+        for each in also:
+            each(case.id, seen)
         watch("pseudo-labels", len(names), min(len(cases), MOST_CASES))
     if not names:
         return None
