@@ -35,6 +35,7 @@ ClassMap: TypeAlias = Float[Tensor, "K ..."]  # the same, on a grid of its own
 TrustMap: TypeAlias = Float[Tensor, "*S"]  # one map of weights, without a batch axis
 PerClass: TypeAlias = Float[Tensor, " K"]
 Reliability: TypeAlias = Float[Tensor, "3 K bins"]  # pixels, right ones, summed confidence
+FewerSteps: TypeAlias = Float[Tensor, "3 K steps"]  # the same, in wider bins
 Confusion: TypeAlias = Int[Tensor, "K K"]  # rows: truth, columns: prediction
 
 IGNORE = 255
@@ -70,6 +71,19 @@ class Pixel(NamedTuple):
     def along(self, dims: int) -> tuple[float, ...]:
         """Its size along each of ``dims`` axes."""
         return self.size or (1.0,) * dims
+
+
+class Whole(NamedTuple):
+    """A whole case as if it were a batch of one unlabeled image, on its own grid."""
+
+    weak: Unlabeled
+    pixel: Pixel
+
+    @classmethod
+    def of(cls, image: Tensor, valid: Tensor, num_classes: int, *, pixel: Pixel) -> Whole:
+        """An image ``(C, *S)`` and where it holds data ``(*S)``, every class possible."""
+        anything = torch.ones(1, num_classes, *[1] * valid.ndim, dtype=torch.bool)
+        return cls(Unlabeled(image[None], valid[None], anything), pixel)
 
 
 class Batch(NamedTuple):

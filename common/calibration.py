@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 
-from common.batch import IGNORE, ClassVolume, Confusion, Grid, PerClass, Reliability
+from common.batch import IGNORE, ClassVolume, Confusion, FewerSteps, Grid, PerClass, Reliability
 
 BINS = 100
 """Steps of confidence, each 0.01 wide."""
@@ -26,7 +26,7 @@ def pooled(found: Iterable[HeldOut]) -> HeldOut:
     return HeldOut(torch.stack(reliabilities).sum(dim=0), torch.stack(confusions).sum(dim=0))
 
 
-def reliability(probs: ClassVolume, truth: Grid) -> Reliability:
+def reliability(probs: ClassVolume, truth: Grid, *, bins: int = BINS) -> Reliability:
     """What became of each confidence in one case: pixels, right ones and summed confidence.
 
     By predicted class and step of confidence; those of several cases add.
@@ -34,15 +34,63 @@ def reliability(probs: ClassVolume, truth: Grid) -> Reliability:
     Args:
         probs: Class probabilities ``(K, *S)``.
         truth: Class indices ``(*S)``; IGNORE is left out.
+        bins: Steps from 0 to 1, each holding its lower end; the last holds 1 as well.
     """
     known = truth != IGNORE
     confidence, label = (each[known] for each in probs.max(dim=0))
-    step = (confidence * BINS).long().clamp(0, BINS - 1)
-    index = label * BINS + step
+    step = (confidence * bins).long().clamp(0, bins - 1)
+    index = label * bins + step
     columns = (torch.ones_like(confidence), label == truth[known], confidence)
-    size = probs.shape[0] * BINS
+    size = probs.shape[0] * bins
     counts = [torch.bincount(index, each.double(), size) for each in columns]
-    return torch.stack(counts).view(3, probs.shape[0], BINS).float()
+    return torch.stack(counts).view(3, probs.shape[0], bins).float()
+
+
+def from_each_step(found: Reliability) -> Reliability:
+    """The same of all pixels of a step or a higher one: what a threshold there would keep."""
+    kept: Reliability = found.double().flip(2).cumsum(2).flip(2)
+    return kept
+
+
+def coarser(found: Reliability, bins: int) -> FewerSteps:
+    """The same in fewer steps, of which each takes equally many."""
+    return found.view(*found.shape[:2], bins, -1).sum(dim=3)
+
+
+def calibration_error(found: Reliability) -> PerClass:
+    """ECE [1]: by how much confidence and the share of right pixels differ, step by step.
+
+    The mean of the absolute differences, by pixels, for the pixels predicted as each class; NaN
+    for a class never predicted.
+
+    [1] Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599, Sec. 2.
+    """
+    pixels, right, promised = found.double()
+    error: PerClass = (right - promised).abs().sum(dim=1) / pixels.sum(dim=1)
+    return error
+
+
+def threshold_for(
+    found: Reliability, precision: float, *, steps: Sequence[int], least_coverage: float
+) -> PerClass:
+    """For each class the least confidence from which on ``precision`` of the pixels are right.
+
+    NaN where no threshold that keeps ``least_coverage`` of the class, and a pixel, has it: what
+    happens to a few pixels says nothing. A higher precision never lowers a threshold.
+
+    Args:
+        found: What became of predictions on held-out cases.
+        precision: That is asked for, in [0, 1].
+        steps: Of confidence that a threshold may lie at the lower end of, in order.
+        least_coverage: Share of the class that must be kept.
+    """
+    places = torch.tensor(steps)
+    kept = from_each_step(found)
+    pixels, right, _ = kept[:, :, places]
+    enough = (pixels >= least_coverage * kept[0].amax(dim=1, keepdim=True)) & (pixels > 0)
+    holds = enough & (right >= precision * pixels)
+    first = places[holds.float().argmax(dim=1)].double() / found.shape[2]
+    return torch.where(holds.any(dim=1), first, torch.nan)
 
 
 def class_thresholds(found: Reliability, low: float, high: float, *, tolerance: float) -> PerClass:
@@ -55,7 +103,7 @@ def class_thresholds(found: Reliability, low: float, high: float, *, tolerance: 
     [1] CAFS clips its thresholds to [low, high] and follows calibration; the rule itself was not
     released with the paper's code, so this one is ours.
     """
-    pixels, right, promised = found.double().flip(2).cumsum(2).flip(2)  # of t or more
+    pixels, right, promised = from_each_step(found)
     kept = (right + tolerance * pixels >= promised) & (pixels > 0)
     steps = torch.arange(round(low * BINS), round(high * BINS) + 1, device=found.device)
     kept = kept[:, steps.clamp_max(BINS - 1)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from common.curves import Log
 from common.display import percent, plural, some
-from common.record import Evaluation
+from common.record import Diagnosis, Evaluation, Look
 
 FEW_GROUPS = 10
 SEEN = {
@@ -23,7 +23,19 @@ SEEN = {
 """Why a split other than test is no fair judge."""
 
 
-def caveats(found: Evaluation, cases: pd.DataFrame, summary: pd.DataFrame, log: Log) -> list[str]:
+RATHER_OFTEN = 3
+"""Times more, or less, than in labeled cases: a class that drifted."""
+NOTHING = 0.0005
+"""Shares below are shown as 0.0 %."""
+
+
+def caveats(
+    found: Evaluation,
+    cases: pd.DataFrame,
+    summary: pd.DataFrame,
+    log: Log,
+    diagnosis: Diagnosis | None = None,
+) -> list[str]:
     """One sentence or two for each thing that could mislead; the domain's own come last."""
     headline = summary[
         (summary["metric"] == found.headline[0]) & (summary["class"] == found.headline[1])
@@ -33,9 +45,22 @@ def caveats(found: Evaluation, cases: pd.DataFrame, summary: pd.DataFrame, log: 
         *_about_groups(found, known=bool(headline["low"].notna().any())),
         *_about_cases(found),
         *_about_structures(cases),
-        *_about_filter(found, log),
+        *alarms(found.classes, log, diagnosis),
         *_about_pseudo_labels(found),
         *found.warnings,
+    ]
+
+
+def alarms(classes: Sequence[Look], log: Log, diagnosis: Diagnosis | None) -> list[str]:
+    """How pseudo-labels collapsed while training, as far as the log and a diagnosis know.
+
+    Whether teacher and student agree on everything no log says.
+    """
+    return [
+        *_about_coverage(log, diagnosis),
+        *_about_filter(classes, log),
+        *_about_vanished(classes, log),
+        *(_about_drift(diagnosis, log) if diagnosis else ()),
     ]
 
 
@@ -84,14 +109,35 @@ def _about_structures(cases: pd.DataFrame) -> Iterator[str]:
             yield f"Class '{name}' {sentence.format(count, some(names))}"
 
 
-def _about_filter(found: Evaluation, log: Log) -> Iterator[str]:
+def _about_coverage(log: Log, diagnosis: Diagnosis | None) -> Iterator[str]:
+    """A filter that kept nothing, or everything though it is there to drop something."""
+    coverage = log.get("coverage")
+    if not coverage:
+        return
+    if all(value < NOTHING for _, value in coverage):
+        yield (
+            f"The filter kept {percent(0.0)} of all unlabeled pixels in {_steps(coverage)}: no "
+            "pseudo-label taught anything. Lower its threshold, or look at why the network is "
+            "never sure."
+        )
+    drops = diagnosis is not None and not diagnosis.filter.startswith("all")
+    if drops and all(value > 1 - NOTHING for _, value in coverage):
+        yield (
+            f"The filter kept {percent(1.0)} of all unlabeled pixels in {_steps(coverage)}: it "
+            "dropped nothing, so what is wrong was taught as well. Raise its threshold."
+        )
+
+
+def _about_filter(classes: Sequence[Look], log: Log) -> Iterator[str]:
     """Classes that no pseudo-label taught, or taught late."""
-    for index, look in enumerate(found.classes):
+    if all(value < NOTHING for _, value in log.get("coverage", [(0, 1.0)])):
+        return  # said of all of them
+    for index, look in enumerate(classes):
         coverage, share = log.get(f"coverage/{index}"), log.get(f"share/{index}", ())
         if not coverage:
             continue
-        steps = f"steps {coverage[0][0]:,g} to {coverage[-1][0]:,g}"
-        taught = [step for step, value in coverage if value >= 0.0005]
+        steps = _steps(coverage)
+        taught = [step for step, value in coverage if value >= NOTHING]
         if share and not any(value > 0 for _, value in share):
             yield (
                 f"Class '{look.name}' was never predicted on unlabeled images in {steps}: no "
@@ -107,6 +153,46 @@ def _about_filter(found: Evaluation, log: Log) -> Iterator[str]:
                 f"The filter kept {percent(0.0)} of class '{look.name}' before step "
                 f"{taught[0]:,g}: until then no pseudo-label taught it."
             )
+
+
+def _about_vanished(classes: Sequence[Look], log: Log) -> Iterator[str]:
+    """Classes that were predicted and then no longer."""
+    for index, look in enumerate(classes):
+        share = log.get(f"share/{index}", ())
+        there = [step for step, value in share if value >= NOTHING]
+        if there and there[-1] < share[0][0] + 0.8 * (share[-1][0] - share[0][0]):
+            yield (
+                f"Class '{look.name}' vanished from the predictions on unlabeled images after "
+                f"step {there[-1]:,g}: pseudo-labels taught the network to forget it."
+            )
+
+
+def _about_drift(diagnosis: Diagnosis, log: Log) -> Iterator[str]:
+    """Classes that are predicted far more or less often than they are annotated."""
+    for look, prior, share in zip(
+        diagnosis.classes, diagnosis.prior, last_shares(diagnosis, log), strict=False
+    ):
+        often, rare = share > RATHER_OFTEN * prior, RATHER_OFTEN * share < prior
+        if max(share, prior) >= 0.01 and (often or rare):
+            yield (
+                f"Class '{look.name}' is predicted for {percent(share)} of the unlabeled pixels at "
+                f"the end of training, but holds {percent(prior)} of the labeled cases. Either "
+                "the pseudo-labels drifted, or unlabeled images show other things."
+            )
+
+
+def last_shares(diagnosis: Diagnosis, log: Log) -> list[float]:
+    """How often each class is predicted in the last tenth of the log; NaN where it does not say."""
+    found = []
+    for index in range(len(diagnosis.classes)):
+        share = [value for _, value in log.get(f"share/{index}", ())]
+        last = share[-max(1, len(share) // 10) :]
+        found.append(sum(last) / len(last) if last else math.nan)
+    return found
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> str:
+    return f"steps {points[0][0]:,g} to {points[-1][0]:,g}"
 
 
 def _about_pseudo_labels(found: Evaluation) -> Iterator[str]:

@@ -11,6 +11,9 @@ import numpy as np
 
 WIDTH, HEIGHT = 480.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 30.0
+UPWARDS = HEIGHT - BOTTOM, TOP
+DAY, NIGHT = (255, 255, 255), (28, 32, 34)  # of the cards that charts lie on, see report.css
+LEAST_CONTRAST = 3.0  # of graphics, WCAG 2.1
 MOST_POINTS = 300
 """Longer lines are drawn as the means of this many equal stretches."""
 
@@ -22,15 +25,38 @@ class Tick(NamedTuple):
     text: str
 
 
+class Paint(NamedTuple):
+    """How a line is drawn."""
+
+    kind: str  # classes of the style sheet
+    style: str = ""  # colors of its own, by day and by night
+
+
+INK, QUIET = Paint("ink"), Paint("quiet dashed")
+"""All classes together, and what a line is held against."""
+
+
+def of_palette(index: int) -> Paint:
+    """One of eight colors, then the same dashed."""
+    return Paint(f"c{index % 8}" + (" dashed" if index >= 8 else ""))
+
+
+def of_class(color: tuple[int, int, int]) -> Paint:
+    """The color of a class, moved towards black or white where a card would swallow it."""
+    day, night = (_legible(color, card) for card in (DAY, NIGHT))
+    return Paint("own", f"--day:rgb({day});--night:rgb({night})")
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One quantity."""
 
     name: str
-    color: int  # index into the palette of the style sheet
+    paint: Paint
     strokes: Sequence[str]  # SVG points of each unbroken stretch
     dots: Sequence[tuple[float, float, str]]  # px, px, what to say of it
     last: float
+    note: str = ""  # what the legend says of it; empty: its last value
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +70,7 @@ class Chart:
     y_ticks: Sequence[Tick]
     x_label: str = "step"
     rules: Sequence[Tick] = field(default=())  # horizontal lines worth a name
+    legend: str = "Last values:"  # what is said of each line; empty: no legend
     averaged: bool = False
     width: float = WIDTH
     height: float = HEIGHT
@@ -60,8 +87,9 @@ class Series(NamedTuple):
     """A quantity over steps."""
 
     name: str
-    color: int
+    paint: Paint
     points: Points  # (step, value) in order; NaN breaks the line
+    note: str = ""
 
 
 def line_chart(
@@ -79,11 +107,11 @@ def line_chart(
     steps = [x for each in short for x, _ in each.points]
     x_axis = _Axis.over([0.0, *steps], LEFT, WIDTH - RIGHT)
     values = [y for each in short for _, y in each.points]
-    y_axis = _Axis.over([*values, *shows], HEIGHT - BOTTOM, TOP)
+    y_axis = _Axis.over([*values, *shows], *UPWARDS)
     return Chart(
         title,
         about,
-        [_line(each, x_axis, y_axis) for each in short],
+        [_line(each, x_axis, y_axis, "step ") for each in short],
         x_axis.ticks(whole=True),
         y_axis.ticks(),
         averaged=any(len(each.points) > MOST_POINTS for each in series),
@@ -95,7 +123,7 @@ def rank_chart(title: str, about: str, scores: Sequence[tuple[str, float]]) -> C
     ranked = sorted(scores, key=lambda each: (each[1], each[0]))
     values = [value for _, value in ranked]
     x_axis = _Axis(0.0, len(ranked) + 1.0, LEFT, WIDTH - RIGHT)
-    y_axis = _Axis.over(_tenths(values), HEIGHT - BOTTOM, TOP)
+    y_axis = _Axis.over(_tenths(values), *UPWARDS)
     dots = [
         (x_axis.at(rank), y_axis.at(value), f"{case}: {value:.3f}")
         for rank, (case, value) in enumerate(ranked, start=1)
@@ -105,11 +133,38 @@ def rank_chart(title: str, about: str, scores: Sequence[tuple[str, float]]) -> C
     return Chart(
         title,
         about,
-        [Line("case", 0, (), dots, middle)],
+        [Line("case", of_palette(0), (), dots, middle)],
         [Tick(x_axis.at(mark), str(mark)) for mark in marks],
         y_axis.ticks(),
         x_label="cases, from worst to best",
         rules=[Tick(y_axis.at(middle), f"median {middle:.3f}")],
+        legend="",
+    )
+
+
+def share_chart(
+    title: str,
+    about: str,
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    legend: str,
+    asked: float | None = None,
+) -> Chart:
+    """One share against another, both from 0 to 1; what is ``asked`` is ruled across."""
+    x_axis = _Axis(0.0, 1.0, LEFT, WIDTH - RIGHT)
+    values = [y for each in series for _, y in each.points if math.isfinite(y)]
+    y_axis = _Axis.over(_tenths([*values, 1.0, *([] if asked is None else [asked])]), *UPWARDS)
+    rules = [] if asked is None else [Tick(y_axis.at(asked), f"asked for: {asked:g}")]
+    return Chart(
+        title,
+        about,
+        [_line(each, x_axis, y_axis, "") for each in series],
+        x_axis.ticks(),
+        y_axis.ticks(),
+        x_label=x_label,
+        rules=rules,
+        legend=legend,
     )
 
 
@@ -189,8 +244,8 @@ class _Axis(NamedTuple):
         return [Tick(self.at(mark), text) for mark, text in zip(marks, texts, strict=True)]
 
 
-def _line(series: Series, x_axis: _Axis, y_axis: _Axis) -> Line:
-    name, color, points = series
+def _line(series: Series, x_axis: _Axis, y_axis: _Axis, what: str) -> Line:
+    name, paint, points, note = series
     strokes: list[list[str]] = [[]]
     for x, y in points:
         if math.isfinite(y):
@@ -198,13 +253,14 @@ def _line(series: Series, x_axis: _Axis, y_axis: _Axis) -> Line:
         else:
             strokes.append([])
     known = [(x, y) for x, y in points if math.isfinite(y)]
-    dots = [(x_axis.at(x), y_axis.at(y), f"{name}, step {x:g}: {y:.4g}") for x, y in known]
+    dots = [(x_axis.at(x), y_axis.at(y), f"{name}, {what}{x:.6g}: {y:.4g}") for x, y in known]
     return Line(
         name,
-        color,
+        paint,
         [" ".join(stroke) for stroke in strokes if len(stroke) > 1],
         dots if len(dots) <= 25 else (),
         known[-1][1] if known else math.nan,
+        note,
     )
 
 
@@ -215,6 +271,26 @@ def _thinned(points: Points) -> Points:
     array = np.asarray(points, dtype=float)
     parts = np.array_split(array, MOST_POINTS)
     return [(float(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
+
+
+def _legible(color: tuple[int, int, int], card: tuple[int, int, int]) -> str:
+    """``color``, as much nearer to the far end of gray as it takes to stand out from a card."""
+    end = 0 if _luminance(card) > 0.5 else 255
+    for tenth in range(11):
+        mixed = [round(each + (end - each) * tenth / 10) for each in color]
+        low, high = sorted([_luminance(mixed), _luminance(card)])
+        if (high + 0.05) / (low + 0.05) >= LEAST_CONTRAST:
+            break
+    return " ".join(map(str, mixed))
+
+
+def _luminance(color: Sequence[int]) -> float:
+    """Relative luminance, WCAG 2.1."""
+    linear = [
+        each / 12.92 if each <= 0.03928 else ((each + 0.055) / 1.055) ** 2.4
+        for each in (value / 255 for value in color)
+    ]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
 def _px(value: float) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from common.errors import DataError, RunError, SegSSLError
 
 if TYPE_CHECKING:
     from common.adapter import Adapter
-    from common.clock import News
     from common.domain import Findings
+    from common.screens import Screen
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -139,12 +137,13 @@ def train(
 ) -> None:
     """Train, or go on where an earlier call was cut off."""
     from common import verbs
+    from common.bar import Bar
 
     command = _command(context)
     adapter = command.adapter()
     run = verbs.load(config, adapter, overrides)
     folder = output or Path("runs") / config.stem
-    with Bar(run.fit.steps) as bar:
+    with Bar(out, run.fit.steps) as bar:
         fitted = verbs.train(run, adapter, folder, watch=bar.tell)
     if not fitted.finished:
         out.print(
@@ -186,6 +185,23 @@ def evaluate(
 
 
 @app.command()
+def diagnose(
+    context: typer.Context,
+    run: RunFolder,
+    precision: Annotated[
+        float, typer.Option(help="The share of kept pixels that shall be right.")
+    ] = 0.95,
+) -> None:
+    """Say what the pseudo-labels of a run are worth, and suggest a threshold for each class."""
+    from common import screens, verbs
+
+    adapter = _command(context).adapter()
+    found = verbs.diagnose(run, adapter, precision=precision, watch=_say_case)
+    screen = screens.of_diagnosis(found, run)
+    _show_screen(screen)
+
+
+@app.command()
 def methods(
     context: typer.Context,
     name: Annotated[
@@ -200,52 +216,7 @@ def methods(
         screen = screens.of_methods(schema, width=out.width)
     else:
         screen = screens.of_method(name, schema)
-    if out.is_terminal:
-        out.print(screen.page)
-    else:
-        print("\n".join(screen.lines))
-
-
-class Bar:
-    """Training progress: a bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, steps: int) -> None:
-        self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[news]}"),
-            console=out,
-            disable=not out.is_terminal,
-        )
-        self._task = self._progress.add_task("training", total=steps, news="")
-        self._next_line = 0.0
-
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def tell(self, news: News) -> None:
-        """Show what the trainer reports."""
-        line = _in_a_line(news)
-        self._progress.update(self._task, completed=news.step, news=line)
-        due = time.monotonic() >= self._next_line or news.step == news.steps
-        if not out.is_terminal and due:
-            out.print(f"step {news.step}/{news.steps}  {line}")
-            self._next_line = time.monotonic() + 10
-
-
-def _in_a_line(news: News) -> str:
-    parts = [f"loss {news.values['loss/total']:.3f}"]
-    if "coverage" in news.values:
-        parts.append(f"coverage {news.values['coverage']:.0%}")
-    minutes, seconds = divmod(round(news.seconds_left), 60)
-    return "  ".join(
-        [*parts, f"{news.images_per_second:.1f} images/s", f"{minutes}:{seconds:02d} left"]
-    )
+    _show_screen(screen)
 
 
 def _complain(error: Exception) -> None:
@@ -265,6 +236,13 @@ def _show(findings: Findings) -> None:
     out.print(table)
     for warning in findings.warnings:
         out.print(f"[yellow]Warning[/]: {escape(warning)}", soft_wrap=True)
+
+
+def _show_screen(screen: Screen) -> None:
+    if out.is_terminal:
+        out.print(screen.page)
+    else:
+        print("\n".join(screen.lines))
 
 
 def _command(context: typer.Context) -> Command:

@@ -35,6 +35,11 @@ class DomainSettings(Settings):
     partners: tuple[Settings, ...] = ()  # an adapter says which networks these may be
     weak_labels: WeakLabelFiles | None = None  # what is known of unlabeled cases
 
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are, where the settings say so."""
+        return None
+
 
 class Run(Settings):
     """Everything that decides what a run computes. An adapter narrows its ``domain``."""
@@ -52,6 +57,13 @@ class Run(Settings):
                 "peers of different kinds. Remove domain.partners, or set method.name to "
                 "cross_pseudo."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _filters_its_classes(self) -> Self:
+        known = self.domain.num_classes
+        if known is not None and (problem := self.method.filter.unfit(known)):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.charts import Chart, Series, line_chart, rank_chart
+from common.charts import INK, Chart, Series, line_chart, of_class, of_palette, rank_chart
 from common.display import heading
 from common.journal import read_log
-from common.record import Evaluation
+from common.record import Evaluation, Look
 
 Log = Mapping[str, Sequence[tuple[float, float]]]
 """Quantity to ``(step, value)``, in order."""
@@ -33,8 +33,7 @@ def ranks(found: Evaluation) -> Chart | None:
 
 def curves(found: Evaluation, log: Log) -> list[Chart]:
     """Losses, coverage, predicted classes, validation: those that the log knows."""
-    classes = [look.name for look in found.classes]
-    kept = [Series("all classes", 0, log["coverage"])] if "coverage" in log else []
+    kept = [Series("all classes", INK, log["coverage"])] if "coverage" in log else []
     wanted = [
         (
             "Losses",
@@ -51,13 +50,13 @@ def curves(found: Evaluation, log: Log) -> list[Chart]:
         (
             "Coverage",
             "Share of the unlabeled pixels that the filter kept, by predicted class.",
-            [*kept, *_by_class(log, "coverage", classes)],
+            [*kept, *by_class(log, "coverage", found.classes)],
             [0.0, 1.0],
         ),
         (
             "Predicted classes",
             "Share of the unlabeled pixels that each class was predicted for.",
-            _by_class(log, "share", classes),
+            by_class(log, "share", found.classes),
             [0.0, 1.0],
         ),
     ]
@@ -71,15 +70,15 @@ def curves(found: Evaluation, log: Log) -> list[Chart]:
 def _starting_with(log: Log, prefix: str) -> list[Series]:
     names = [name for name in log if name.startswith(prefix)]
     return [
-        Series(_title(name.removeprefix(prefix)), color, log[name])
-        for color, name in enumerate(names)
+        Series(_title(name.removeprefix(prefix)), of_palette(index), log[name])
+        for index, name in enumerate(names)
     ]
 
 
-def _by_class(log: Log, quantity: str, classes: Sequence[str]) -> list[Series]:
-    """One color per class, whatever the quantity."""
-    found = ((index, name, log.get(f"{quantity}/{index}")) for index, name in enumerate(classes))
-    return [Series(name, index + 1, points) for index, name, points in found if points]
+def by_class(log: Log, quantity: str, classes: Sequence[Look]) -> list[Series]:
+    """A line for each class that the log knows, in its own color."""
+    found = ((look, log.get(f"{quantity}/{index}")) for index, look in enumerate(classes))
+    return [Series(look.name, of_class(look.color), points) for look, points in found if points]
 
 
 def _title(quantity: str) -> str:

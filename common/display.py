@@ -132,11 +132,16 @@ def interval(low: float, high: float, metric: str = "", *, why: str = UNSURE) ->
     return Markup("{}").format(text) if text else cell(None, why=why)
 
 
-def percent(share: float | None) -> str:
+def percent(value: float | None) -> str:
     """A share in [0, 1] as ``97.3 %``; a dash for NaN."""
-    if share is None or math.isnan(share):
+    if value is None or math.isnan(value):
         return DASH
-    return f"{100 * share:.1f} %"
+    return f"{100 * value:.1f} %"
+
+
+def share(part: float, whole: float) -> float:
+    """A part of a whole; NaN of nothing."""
+    return part / whole if whole else math.nan
 
 
 def label(name: str) -> str:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.batch import IGNORE, Labels, Probs, one_hot
+from common.batch import IGNORE, Grid, Labels, Probs, TrustMap, one_hot
 
 NOWHERE = 1e9
 
@@ -55,3 +55,24 @@ def distance_to(there: Tensor, *, reach: float, sides: Sequence[float] | None = 
             torch.minimum(nearest, shifted + (step * side) ** 2, out=nearest)
         squares = nearest
     return squares.sqrt()
+
+
+@torch.no_grad()
+def border_distance(truth: Grid, *, reach: float, sides: Sequence[float]) -> TrustMap:
+    """How far each pixel lies from a border between classes; 0 for pixels that touch one.
+
+    Center to center, to the nearest pixel one of whose neighbors along an axis is known to be of
+    another class; exact up to ``reach``, no smaller beyond it, and there without any border.
+
+    Args:
+        truth: Class indices ``(*S)``; IGNORE makes no border.
+        reach: In the unit of ``sides``.
+        sides: Of a pixel along each axis.
+    """
+    touches = torch.zeros_like(truth, dtype=torch.bool)
+    for axis, length in enumerate(truth.shape):
+        one, other = truth.narrow(axis, 0, length - 1), truth.narrow(axis, 1, length - 1)
+        differ = (one != other) & (one != IGNORE) & (other != IGNORE)
+        touches.narrow(axis, 0, length - 1).logical_or_(differ)
+        touches.narrow(axis, 1, length - 1).logical_or_(differ)
+    return distance_to(touches[None, None], reach=reach, sides=sides)[0, 0]

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import pandas as pd
 from torch import nn
 
-from common.batch import Batch, ClassVolume, Grid, Image, Pixel
+from common.batch import Batch, ClassVolume, Grid, Image, Pixel, Whole
 
 Split = Literal["labeled", "unlabeled", "validation", "test"]
 
@@ -118,6 +118,9 @@ class Domain(Protocol):
 
     def predict(self, network: nn.Module, case: Case) -> ClassVolume:
         """Probabilities ``(K, *S)`` on the case's own grid; may lie on disk where it is large."""
+
+    def whole(self, case: Case) -> Whole:
+        """The image of a case on its own grid, normalized, every class possible; no annotation."""
 
     def measure(self, predicted: ClassVolume, case: Case) -> list[Measure]:
         """Domain metrics of one case, with units in their names."""

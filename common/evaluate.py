@@ -16,16 +16,16 @@ from torch import nn
 from common import oversampling
 from common.batch import ClassVolume, Grid
 from common.calibration import HeldOut, pooled, reliability
+from common.diagnosis import judge_and_diagnose, looks
 from common.domain import Case, Domain, Split
 from common.errors import DataError
 from common.fit import Validation
-from common.hidden_truth import Trust, Watch, judge_pseudo_labels
+from common.hidden_truth import Trust, Watch
 from common.metrics import confusion
 from common.record import (
     CASES,
     SUMMARY,
     Evaluation,
-    Look,
     Picture,
     read_cases,
     read_evaluation,
@@ -117,8 +117,8 @@ def evaluate(
         network: Predictor, on its device.
         split: Which cases.
         folder: The run folder.
-        trust: What the run trusts; judged on unlabeled cases whose truth is known. None where
-            the run makes no pseudo-labels.
+        trust: What the run trusts; judged on unlabeled cases whose truth is known, and diagnosed
+            where there is a case to do so. None where the run makes no pseudo-labels.
         watch: Hears of progress.
         seed: Of the bootstrap, and of the choice of unlabeled cases.
 
@@ -134,7 +134,9 @@ def evaluate(
     scores = _scores(domain, by_case)
     pseudo = None
     if trust is not None:
-        pseudo = judge_pseudo_labels(domain, network, trust, seed=seed, watch=work.watch)
+        pseudo = judge_and_diagnose(
+            domain, network, trust, folder=folder, seed=seed, watch=work.watch
+        )
     pictures = _pictures(work, scores)
 
     text = domain.describe()
@@ -144,7 +146,7 @@ def evaluate(
         scores={str(case): _finite(score) for case, score in scores.items()},
         groups=len(set(groups)),
         unmeasured=tuple(unmeasured),
-        classes=_looks(domain),
+        classes=looks(domain),
         data=(*text.data, *(oversampling.facts(domain, trust.keep) if trust else ())),
         rules=tuple(text.rules),
         warnings=tuple(text.warnings),
@@ -266,11 +268,6 @@ def _pictures(work: _Work, scores: pd.Series) -> tuple[Picture, ...]:
         Picture(path=drawn[case], case=case, rank=rank, score=_finite(scores[case]))
         for case, rank in ranked.items()
     )
-
-
-def _looks(domain: Domain) -> tuple[Look, ...]:
-    pairs = zip(domain.task.classes, domain.task.colors, strict=True)
-    return tuple(Look(name=name, color=color) for name, color in pairs)
 
 
 def _write(work: _Work, measured: pd.DataFrame, summary: pd.DataFrame, found: Evaluation) -> None:

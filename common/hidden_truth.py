@@ -5,19 +5,21 @@ Training never sees these labels. An evaluation may, and its report says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from common.batch import ClassVolume, Grid
+from common.batch import ClassVolume, Grid, Pixel, SoftPseudo
 from common.domain import Case, Domain
 from common.filters import Filter
-from common.labeling import Keep
+from common.labeling import Keep, trust
 from common.metrics import PseudoQuality, pseudo_quality
 from common.record import PseudoLabels, Quality
+from common.refiners import Refiner, chained
+from common.settings import Settings
 
 MOST_CASES = 50
 THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -27,38 +29,77 @@ Watch = Callable[[str, int, int], None]
 
 
 class Trust(NamedTuple):
-    """A live filter, and what it is called in a report."""
+    """What a run makes of a prediction, and what that is called in a report."""
 
     name: str
     keep: Keep
+    refiners: tuple[Refiner, ...] = ()
+
+
+class Seen(NamedTuple):
+    """A whole case with a known truth."""
+
+    probs: ClassVolume  # what the network says
+    guess: SoftPseudo  # what the run would teach of it, a batch of one
+    truth: Grid
+    pixel: Pixel
+
+
+def look(domain: Domain, network: nn.Module, trusted: Trust, case: Case, truth: Grid) -> Seen:
+    """Predict a whole case, filter and refine it as training does with its patches.
+
+    Weak labels are left out, so every class stays possible; a piece or a hole is that of the case.
+    """
+    weak, pixel = domain.whole(case)
+    with torch.inference_mode():
+        probs = domain.predict(network, case).cpu().float()
+        guess = SoftPseudo(probs[None], trust(probs[None], trusted.keep, weak.valid))
+        if trusted.refiners:
+            guess = chained(trusted.refiners, lambda: pixel)(guess, weak)
+    return Seen(probs, guess, truth.cpu(), pixel)
 
 
 def judge_pseudo_labels(
-    domain: Domain, network: nn.Module, trust: Trust, *, seed: int, watch: Watch
+    domain: Domain,
+    network: nn.Module,
+    trusted: Trust,
+    *,
+    seed: int,
+    watch: Watch,
+    also: Sequence[Callable[[str, Seen], None]] = (),
 ) -> PseudoLabels | None:
     """Coverage and precision of pseudo-labels on unlabeled cases with truth.
 
     At most :data:`MOST_CASES` cases are looked at, drawn by ``seed``.
+
+    Args:
+        domain: Where the cases come from.
+        network: Predictor, on its device.
+        trusted: The filter and the refiners.
+        seed: Of the choice of cases.
+        watch: Hears of progress.
+        also: Are shown each case as well, with its name.
 
     Returns:
         Pixels predicted, kept and right by class; None where no unlabeled case has truth.
     """
     cases = [*domain.cases("unlabeled")]
     total: dict[str, PseudoQuality] = {}
-    seen = []
+    names = []
     network.eval()
-    for case, truth in _annotated(cases, seed):
-        with torch.inference_mode():
-            probs = domain.predict(network, case).cpu()
-            found = _by_filter(probs, truth.cpu(), trust)
+    for case, truth in annotated(cases, seed):
+        seen = look(domain, network, trusted, case, truth)
+        found = _by_filter(seen, trusted.name)
         total = {name: total[name] + more if total else more for name, more in found.items()}
-        seen.append(case.id)
-        watch("pseudo-labels", len(seen), min(len(cases), MOST_CASES))
-    if not seen:
+        names.append(case.id)
+        for each in also:
+            each(case.id, seen)
+        watch("pseudo-labels", len(names), min(len(cases), MOST_CASES))
+    if not names:
         return None
-    own, *others = [_quality(name, each) for name, each in total.items()]
+    own, *others = [quality(name, each) for name, each in total.items()]
     return PseudoLabels(
-        cases=tuple(seen),
+        cases=tuple(names),
         unlabeled=len(cases),
         seed=seed,
         quality=own,
@@ -66,14 +107,13 @@ def judge_pseudo_labels(
     )
 
 
-def in_words(filter: Filter) -> str:
-    """A filter with its settings, such as ``confidence, threshold 0.95``."""
-    values = filter.model_dump()
-    name = str(values.pop("name", type(filter).__name__))
-    return ", ".join([name, *(f"{key} {value}" for key, value in values.items())])
+def in_words(filter: Filter, refiners: Sequence[Refiner] = ()) -> str:
+    """A filter with its settings, such as ``confidence, threshold 0.95``, then the refiners."""
+    return "; then ".join(_said(each) for each in (filter, *refiners))
 
 
-def _annotated(cases: list[Case], seed: int) -> Iterator[tuple[Case, Grid]]:
+def annotated(cases: Sequence[Case], seed: int) -> Iterator[tuple[Case, Grid]]:
+    """Up to :data:`MOST_CASES` of those with a truth, drawn by ``seed``."""
     found = 0
     for index in np.random.default_rng(seed).permutation(len(cases)):
         truth = cases[index].truth
@@ -85,21 +125,32 @@ def _annotated(cases: list[Case], seed: int) -> Iterator[tuple[Case, Grid]]:
             return
 
 
-def _by_filter(probs: ClassVolume, truth: Grid, trust: Trust) -> dict[str, PseudoQuality]:
-    """The filter of the run first, then each threshold on the largest probability."""
-    confidence = probs.amax(dim=0)
-    found = {trust.name: pseudo_quality(probs, trust.keep(probs[None])[0], truth)}
-    for threshold in THRESHOLDS:
-        weight = (confidence >= threshold).to(probs.dtype)
-        name = f"at least {threshold:g}" if threshold else "keep all"
-        found[name] = pseudo_quality(probs, weight, truth)
-    return found
-
-
-def _quality(name: str, found: PseudoQuality) -> Quality:
+def quality(name: str, found: PseudoQuality) -> Quality:
+    """For the record."""
     return Quality(
         name=name,
         predicted=tuple(found.predicted.tolist()),
         kept=tuple(found.kept.tolist()),
         right=tuple(found.right.tolist()),
     )
+
+
+def _said(settings: Settings) -> str:
+    values = settings.model_dump()
+    name = str(values.pop("name", type(settings).__name__))
+    return ", ".join([name, *(f"{key} {_plain(value)}" for key, value in values.items())])
+
+
+def _plain(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _by_filter(seen: Seen, name: str) -> dict[str, PseudoQuality]:
+    """What the run teaches first, then each threshold on the largest probability."""
+    confidence = seen.probs.amax(dim=0)
+    found = {name: pseudo_quality(seen.guess.probs[0], seen.guess.weight[0], seen.truth)}
+    for threshold in THRESHOLDS:
+        weight = (confidence >= threshold).to(seen.probs.dtype)
+        label = f"at least {threshold:g}" if threshold else "keep all"
+        found[label] = pseudo_quality(seen.probs, weight, seen.truth)
+    return found

@@ -141,6 +141,6 @@ def pseudo_quality(probs: ClassVolume, weight: TrustMap, truth: Grid) -> PseudoQ
     num_classes = probs.shape[0]
     return PseudoQuality(
         predicted=torch.bincount(label, minlength=num_classes).double(),
-        kept=torch.bincount(label, trust, num_classes),
-        right=torch.bincount(label, trust * (label == right), num_classes),
+        kept=torch.bincount(label, trust, num_classes).double(),  # of no pixel: whole
+        right=torch.bincount(label, trust * (label == right), num_classes).double(),
     )

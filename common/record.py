@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -59,6 +60,36 @@ class PseudoLabels(Part):
     thresholds: tuple[Quality, ...]  # had it been a confidence of this height
 
 
+class Held(Part):
+    """Pixels predicted as one class, summed over cases."""
+
+    pixels: tuple[float, ...]
+    right: tuple[float, ...]
+    confidence: tuple[float, ...]  # summed
+
+
+class Diagnosis(Part):
+    """What pseudo-labels are worth on cases that taught nothing: diagnosis.json."""
+
+    split: str  # "validation", or "unlabeled" where nothing else has a truth
+    cases: tuple[str, ...]
+    held: int  # how many cases the split holds
+    seed: int  # of the choice of cases
+    filter: str  # of the run, with its refiners, in words
+    precision: float  # that the suggested thresholds are for
+    classes: tuple[Look, ...]
+    thresholds: tuple[float, ...]
+    curves: tuple[Held, ...]  # of each class, from each threshold on
+    diagram: tuple[Held, ...]  # of each class, in equal steps of confidence from 0 to 1
+    errors: tuple[float | None, ...]  # ECE of each class; None of one never predicted
+    error: float  # of all pixels
+    suggested: tuple[float | None, ...]  # None: no threshold has that precision
+    confusion: tuple[tuple[float, ...], ...]  # trust of what is kept, by truth and prediction
+    distances: tuple[Quality, ...]  # of what is kept, by distance to the nearest border
+    prior: tuple[float, ...]  # share of each class in labeled cases; empty: not known
+    seconds: float  # that it took
+
+
 class Evaluation(Part):
     """All that cases.csv and summary.csv do not say."""
 
@@ -77,6 +108,9 @@ class Evaluation(Part):
     draws: int  # of the bootstrap
     seed: int  # of the bootstrap
     seconds: float  # that the evaluation took
+
+
+P = TypeVar("P", bound=Part)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -122,16 +156,28 @@ def read_evaluation(path: Path) -> Evaluation | None:
     Raises:
         RunError: When the file holds something else.
     """
+    return _parsed(path, Evaluation, "Evaluate the run again.")
+
+
+def read_diagnosis(path: Path) -> Diagnosis | None:
+    """What a diagnosis.json says; None where there is no file.
+
+    Raises:
+        RunError: When the file holds something else.
+    """
+    return _parsed(path, Diagnosis, "Diagnose the run again.")
+
+
+def _parsed(path: Path, kind: type[P], remedy: str) -> P | None:
     if not path.exists():
         return None
     try:
-        return Evaluation.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "the file"
         raise RunError(
-            f"'{path}' is not what an evaluation writes: {where}: {first['msg']}. "
-            "Evaluate the run again."
+            f"'{path}' is not what an evaluation writes: {where}: {first['msg']}. {remedy}"
         ) from None
 
 

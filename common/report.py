@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,15 @@ import pandas as pd
 from common import display
 from common.caveats import caveats
 from common.curves import curves, ranks, read_curves
-from common.display import heading, plural, shown
+from common.display import heading, plural, share, shown
 from common.errors import RunError
+from common.evidence import evidence
 from common.record import (
     Evaluation,
     Look,
     Quality,
     read_cases,
+    read_diagnosis,
     read_evaluation,
     read_summary,
     write_whole,
@@ -36,8 +37,8 @@ MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 def write_report(folder: Path) -> Path:
     """Write ``folder/report.html`` from the files in ``folder`` alone.
 
-    Reads evaluation.json, cases.csv and summary.csv, and where they exist run.yaml,
-    environment.json, log.csv and the figures. The same files give the same page.
+    Reads evaluation.json, cases.csv and summary.csv, and where they exist diagnosis.json,
+    run.yaml, environment.json, log.csv and the figures. The same files give the same page.
 
     Raises:
         RunError: When the folder holds no evaluation, or a file of it is not readable.
@@ -74,12 +75,13 @@ def _content(folder: Path, found: Evaluation) -> dict[str, object]:
     summary = read_summary(folder / "summary.csv")
     config = _text(folder / "run.yaml")
     log = read_curves(folder / "log.csv")
+    diagnosis = read_diagnosis(folder / "diagnosis.json")
     return {
         "name": folder.resolve().name,
         "found": found,
         "question": _question(found, config),
         "headline": _headline(found, summary),
-        "warnings": caveats(found, cases, summary, log),
+        "warnings": caveats(found, cases, summary, log, diagnosis),
         "ranks": ranks(found),
         "forest": forest_table(found, summary),
         "overview": overview(found, summary),
@@ -90,6 +92,7 @@ def _content(folder: Path, found: Evaluation) -> dict[str, object]:
         "validated": any(name.startswith("validation/") for name in log),
         "pictures": _pictures(folder, found),
         "pseudo": _pseudo(found),
+        "evidence": evidence(diagnosis, log) if diagnosis else None,
         "others": {name: count for name, count in splits.items() if name != found.split},
         "config": config,
         "environment": _record(folder / "environment.json"),
@@ -201,16 +204,12 @@ def _pseudo_table(found: Evaluation, quality: Quality) -> PseudoTable:
 
     def row(name: str, look: Look | None, predicted: float, kept: float, right: float) -> PseudoRow:
         return PseudoRow(
-            name, look, _share(predicted, whole), _share(kept, predicted), _share(right, kept)
+            name, look, share(predicted, whole), share(kept, predicted), share(right, kept)
         )
 
     together = row("all classes", None, whole, sum(quality.kept), sum(quality.right))
     counts = zip(found.classes, quality.predicted, quality.kept, quality.right, strict=True)
     return PseudoTable(quality.name, [together, *(row(each[0].name, *each) for each in counts)])
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
 
 
 def _text(path: Path) -> str | None:

@@ -1,9 +1,10 @@
-"""What the command line shows of methods: a page as wide as the terminal, lines for a pipe."""
+"""What the command line shows at length: a page as wide as the terminal, lines for a pipe."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 from rich import box
@@ -12,8 +13,13 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from common.caveats import alarms
 from common.config import Run
+from common.curves import read_curves
+from common.display import percent, plural, share
+from common.evidence import WHERE, ClassEvidence, class_rows, yaml_of
 from common.methods_table import Row, Setting, explained, named, row_of, rows, settings_of
+from common.record import Diagnosis
 
 WIDE = 120
 """Columns from which on every fact about a method has a column of its own."""
@@ -61,6 +67,54 @@ def of_method(name: str, schema: type[Run]) -> Screen:
         *("\t".join(each) for each in settings),
     ]
     return Screen(Group(head, "", *body, "", _keys(settings)), lines)
+
+
+def of_diagnosis(found: Diagnosis, folder: Path) -> Screen:
+    """What pseudo-labels are worth: facts, a line for each class, alarms, thresholds to paste."""
+    head = [*_about(found)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = ("class", "predicted", "ECE", "precision", "threshold", "coverage", "precision there")
+    for name in columns:
+        table.add_column(name, justify="left" if name == "class" else "right", overflow="fold")
+    rows = [_cells(row) for row in class_rows(found)]
+    for row in rows:
+        table.add_row(*map(escape, row))
+    warned = alarms(found.classes, read_curves(folder / "log.csv"), found)
+    said = [f"Alarm: {each}" for each in warned]
+    paste, yaml = f"Thresholds for a precision of {found.precision:g}:", yaml_of(found)
+    where = f"All of it: {folder / 'diagnosis.csv'} and {folder / 'diagnosis.json'}"
+    page = Group(
+        *map(escape, head),
+        table,
+        *(f"[yellow]{escape(each)}[/]" for each in said),
+        *("", f"[bold]{escape(paste)}[/]", escape(yaml), "", escape(where)),
+    )
+    plain = ["\t".join(columns), *("\t".join(row) for row in rows)]
+    return Screen(page, [*head, "", *plain, "", *said, "", paste, *yaml.splitlines(), "", where])
+
+
+def _about(found: Diagnosis) -> Iterator[str]:
+    """What was looked at, and what must be known of it."""
+    drawn = f"{len(found.cases)} of {plural(found.held, f'{found.split} case')}"
+    yield f"Looked at {drawn}. The run teaches: {found.filter}."
+    yield WHERE[found.split]
+    yield (
+        f"All pixels: {percent(share(*_together(found)))} right, confidence off by "
+        f"{percent(found.error)} (ECE)."
+    )
+
+
+def _together(found: Diagnosis) -> tuple[float, float]:
+    right = sum(curve.right[0] for curve in found.curves)
+    return right, sum(curve.pixels[0] for curve in found.curves)
+
+
+def _cells(row: ClassEvidence) -> tuple[str, ...]:
+    threshold = "none has it" if row.threshold is None else f"{row.threshold:g}"
+    shares = (row.predicted, row.error, row.precision)
+    return (
+        row.name, *map(percent, shares), threshold, percent(row.coverage), percent(row.reached),
+    )  # fmt: skip
 
 
 def _table(width: int) -> Table:

@@ -2,7 +2,7 @@
 
 runs/<name>/
 run.yaml  environment.json  latest.ckpt  best.ckpt  log.csv  events/
-cases.csv  summary.csv  predictions/  figures/  report.html
+cases.csv  summary.csv  diagnosis.json  diagnosis.csv  predictions/  figures/  report.html
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, cast, get_args
 import torch
 from torch import nn
 
-from common import checkpoints, config, oversampling, report
+from common import config, diagnosis, oversampling, report
 from common import evaluate as evaluation
 from common.adapter import Adapter
 from common.batch import check_batch
@@ -31,8 +31,10 @@ from common.errors import ConfigError, DataError, RunError, SegSSLError
 from common.filters import Calibrated, ClassCalibrated
 from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs
-from common.hidden_truth import Trust, Watch, in_words
+from common.hidden_truth import Watch
+from common.record import Diagnosis
 from common.splits import names_of
+from common.trained import new_learner, restored, training_domain
 
 logger = logging.getLogger("seg_ssl")
 
@@ -116,8 +118,8 @@ def trained(folder: Path, adapter: Adapter) -> tuple[Domain, nn.Module]:
     Raises:
         RunError: When the folder holds no finished training.
     """
-    domain, learner = _restored(folder, adapter)
-    return domain, learner.nets.predictor
+    found = restored(folder, adapter)
+    return found.domain, found.learner.nets.predictor
 
 
 def predict(
@@ -159,50 +161,51 @@ def evaluate(
         ConfigError: When there is no such split.
         DataError: When the split has no annotated case.
     """
-    domain, learner = _restored(folder, adapter)
+    run, domain, learner = found = restored(folder, adapter)
     if split not in get_args(Split):
         raise ConfigError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
-    run = load(folder / "run.yaml", adapter)
-    trust = Trust(in_words(run.method.filter), learner.keep.cpu())
     evaluation.evaluate(
         domain,
         learner.nets.predictor,
         split=cast(Split, split),
         folder=folder,
-        trust=trust if run.method.needs_unlabeled else None,
+        trust=found.trust if run.method.needs_unlabeled else None,
         watch=watch,
         seed=run.seed,
     )
     return report.write_report(folder)
 
 
-def new_learner(run: Run, domain: Domain) -> Learner:
-    """A learner whose first weights are a function of ``run.seed``."""
-    torch.manual_seed(run.seed)
-    return Learner(run.method, domain)
+def diagnose(
+    folder: Path,
+    adapter: Adapter,
+    *,
+    precision: float = diagnosis.PRECISION,
+    watch: Watch = lambda what, done, total: None,
+) -> Diagnosis:
+    """Say what the pseudo-labels of a run are worth, and which thresholds reach ``precision``.
 
+    Writes diagnosis.json and diagnosis.csv, and the report anew where the run was evaluated.
 
-def training_domain(run: Run, adapter: Adapter) -> Domain:
-    """The domain of a resolved run; a method that looks at no unlabeled images gets none cut."""
-    if not run.method.needs_unlabeled:
-        batch = run.domain.batch.model_copy(update={"unlabeled": 0})
-        lean = run.domain.model_copy(update={"batch": batch})
-        run = run.model_copy(update={"domain": lean})
-    return adapter.open(run)
-
-
-def _restored(folder: Path, adapter: Adapter) -> tuple[Domain, Learner]:
-    checkpoint = folder / "best.ckpt"
-    if not checkpoint.exists():
-        raise RunError(
-            f"'{folder}' holds no best.ckpt: its training has not finished. "
-            f"Run {adapter.name} train first."
-        )
-    run = adapter.for_prediction(load(folder / "run.yaml", adapter))
-    domain = adapter.open(run)
-    learner = new_learner(run, domain)
-    learner.load_state_dict(checkpoints.weights(checkpoint))
-    return domain, learner.to(_fastest(run)).eval()
+    Raises:
+        ConfigError: When ``precision`` is no share.
+        DataError: When there is no annotated case that taught nothing.
+    """
+    if not 0 < precision <= 1:
+        raise ConfigError(f"--precision {precision:g}: give a share above 0, such as 0.95.")
+    run, domain, learner = held = restored(folder, adapter)
+    found = diagnosis.diagnose(
+        domain,
+        learner.nets.predictor,
+        held.trust,
+        precision=precision,
+        seed=run.seed,
+        watch=watch,
+    )
+    diagnosis.write_diagnosis(found, folder)
+    if (folder / "evaluation.json").exists():
+        report.write_report(folder)
+    return found
 
 
 def _calibrated_by_folds(
@@ -269,12 +272,6 @@ def _claim(folder: Path, run: Run, adapter: Adapter) -> None:
             )
     folder.mkdir(parents=True, exist_ok=True)
     config.save(run, held)
-
-
-def _fastest(run: Run) -> torch.device:
-    if run.fit.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from common.adapter import Wish, file_name
-from common.batch import Batch, ClassVolume, Image, Pixel
+from common.batch import Batch, ClassVolume, Image, Pixel, Whole
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
@@ -30,7 +30,7 @@ from medseg_ssl.hints import WeakLabels
 from medseg_ssl.inference import predict_volume
 from medseg_ssl.layouts import found, read_catalog
 from medseg_ssl.look import look, look_at
-from medseg_ssl.preprocess import Recipe, Volume, Window, preprocess, restore
+from medseg_ssl.preprocess import Recipe, Volume, Window, normalized, preprocess, restore
 from medseg_ssl.settings import MedsegRun, MedsegSettings
 from medseg_ssl.statements import facts_of, files_of, weak_labels_of
 from medseg_ssl.store import Store
@@ -143,6 +143,12 @@ class Volumes:
             settings=self.settings.inference,
         )
         return restore(probs, volume.affine, case.geometry)
+
+    def whole(self, case: VolumeCase) -> Whole:
+        image = normalized(case.images, self.recipe)
+        everywhere = torch.ones(image.shape[1:], dtype=torch.bool)
+        pixel = Pixel(case.geometry.spacing_mm, "mm")
+        return Whole.of(image, everywhere, len(self.task.classes), pixel=pixel)
 
     def measure(self, predicted: ClassVolume, case: VolumeCase) -> list[Measure]:
         truth = case.truth

@@ -27,6 +27,7 @@ from monai.transforms import (
     Transform,
 )
 from pydantic import Field
+from torch import Tensor
 
 from common.batch import ClassMap, ClassVolume
 from common.errors import DataError
@@ -84,6 +85,13 @@ def preprocess(images: Sequence[Path], recipe: Recipe) -> Volume:
     made = Compose([*_to_grid(recipe, "bilinear"), _normalization(recipe.normalize)])(loaded)
     image = made.as_tensor().to(torch.float32).contiguous().numpy()
     return Volume(image=image, affine=np.asarray(made.affine, dtype=np.float64))
+
+
+def normalized(images: Sequence[Path], recipe: Recipe) -> Tensor:
+    """The same image on the grid of its file, ``(C, X, Y, Z)`` float32, not resampled."""
+    made = _normalization(recipe.normalize)(_load(images))
+    image: Tensor = made.as_tensor().to(torch.float32)
+    return image
 
 
 def preprocess_label(case: VolumeCase, recipe: Recipe) -> np.ndarray:

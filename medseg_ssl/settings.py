@@ -86,6 +86,10 @@ class MedsegSettings(DomainSettings):
         return self
 
     @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
     def values(self) -> tuple[int, ...]:
         """The label value of each class."""
         return tuple(each.value for each in self.classes)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.batch import IGNORE, Labeled, Unlabeled
+from common.batch import IGNORE, Labeled, Pixel, Unlabeled, Whole
 from common.weak_labels import ClassSets, everywhere, possible
 from rsseg_ssl import reader
 from rsseg_ssl.augment import Weak, resampled, turned
@@ -226,6 +226,20 @@ def normalize(raw: Tensor, valid: Tensor, statistics: Statistics) -> Tensor:
         raw.new_tensor(each).view(1, -1, 1, 1) for each in (statistics.mean, statistics.std)
     )
     return torch.where(valid.unsqueeze(1), (raw - mean) / std, 0)
+
+
+def whole(case: SceneCase, statistics: Statistics, num_classes: int) -> Whole:
+    """A whole scene as a network sees it, as one unlabeled image."""
+    pixels, there = reader.read(case, case.whole)
+    raw, valid = torch.from_numpy(pixels.astype(np.float32)), torch.from_numpy(there)
+    image = normalize(raw[None], valid[None], statistics)[0]
+    return Whole.of(image, valid, num_classes, pixel=pixel_of(case))
+
+
+def pixel_of(case: SceneCase) -> Pixel:
+    """In metres, where the scene lies on Earth."""
+    x_m, y_m = case.grid.resolution_xy_m
+    return Pixel((y_m, x_m), "m" if case.grid.crs is not None else "pixel")
 
 
 def cut(pixels: NDArray[Any], window: Window, *, fill: float) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.adapter import Wish, file_name
-from common.batch import Batch, ClassVolume, Image, Pixel
+from common.batch import Batch, ClassVolume, Image, Pixel, Whole
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
@@ -48,8 +48,7 @@ class Scenes:
 
     @property
     def pixel(self) -> Pixel:
-        x_m, y_m = next(iter(self.cases("labeled"))).grid.resolution_xy_m
-        return Pixel((y_m, x_m), "m")
+        return batches.pixel_of(next(iter(self.cases("labeled"))))
 
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None
@@ -118,6 +117,9 @@ class Scenes:
             settings=self.settings.inference,
             normalize=functools.partial(batches.normalize, statistics=self.settings.measured),
         )
+
+    def whole(self, case: SceneCase) -> Whole:
+        return batches.whole(case, self.settings.measured, len(self.task.classes))
 
     def measure(self, predicted: ClassVolume, case: SceneCase) -> list[Measure]:
         truth = case.truth

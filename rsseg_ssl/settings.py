@@ -87,6 +87,10 @@ class RssegSettings(DomainSettings):
         return self
 
     @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
     def values(self) -> tuple[int, ...]:
         """The mask value of each class."""
         return tuple(each.value for each in self.classes)

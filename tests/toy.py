@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from common.batch import Batch, Labeled, Pixel, Unlabeled
+from common.batch import Batch, Labeled, Pixel, Unlabeled, Whole
 from common.config import DomainSettings, Run
 from common.domain import Measure, ReportText, Task
 from common.filters import ClassCalibrated
@@ -176,6 +176,10 @@ class ToyDomain:
 
     def predict(self, network: nn.Module, case: ToyCase) -> Tensor:
         return network(case.image[None]).softmax(1)[0]
+
+    def whole(self, case: ToyCase) -> Whole:
+        everywhere = torch.ones(case.image.shape[1:], dtype=torch.bool)
+        return Whole.of(case.image, everywhere, len(self.task.classes), pixel=Pixel())
 
     def measure(self, predicted: Tensor, case: ToyCase) -> list[Measure]:
         a, b = predicted.argmax(0) == 1, case.truth == 1

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from common.filters.base import Filter
 from common.filters.class_calibrated import Calibrated, ClassCalibrated
+from common.filters.class_confidence import ClassConfidence
 from common.filters.class_ratio import ClassRatio
 from common.filters.confidence import Confidence
 from common.filters.confidence_power import ConfidencePower
@@ -24,6 +25,7 @@ from common.filters.soft import Soft
 AnyFilter = Annotated[
     All
     | ClassCalibrated
+    | ClassConfidence
     | ClassRatio
     | Confidence
     | ConfidencePower
@@ -46,6 +48,7 @@ __all__ = [
     "AnyFilter",
     "Calibrated",
     "ClassCalibrated",
+    "ClassConfidence",
     "ClassRatio",
     "Confidence",
     "ConfidencePower",

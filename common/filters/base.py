@@ -27,6 +27,10 @@ class Filter(Settings):
     def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
         """Turn class probabilities into weights in [0, 1], at ``progress`` of the training."""
 
+    def unfit(self, num_classes: int) -> str:
+        """Why it cannot judge so many classes, in a sentence; empty where it can, as most do."""
+        return ""
+
     def start(self, num_classes: int) -> nn.Module:
         """The live filter for one run: a module, probabilities to weights."""
         return _Pure(self)

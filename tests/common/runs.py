@@ -9,16 +9,22 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pandas as pd
+import torch
 
+from common.diagnosis import HoldOut, Tally, write_diagnosis
+from common.domain import Task
+from common.metrics import PseudoQuality
 from common.record import (
     CASES,
     SUMMARY,
+    Diagnosis,
     Evaluation,
     Look,
     Picture,
     PseudoLabels,
     Quality,
 )
+from tests.toy import ToyDomain, ToySettings
 
 CONFIG = """seed: 0
 domain:
@@ -216,3 +222,35 @@ def _pseudo(classes: int) -> PseudoLabels:
         quality=quality("confidence, threshold 0.95", 0.7),
         thresholds=tuple(quality(*level) for level in levels),
     )
+
+
+def diagnose(folder: Path, found: Evaluation, *, precision: float = 0.95) -> Diagnosis:
+    """Beside an evaluation, a diagnosis of a network too sure of its later classes."""
+    count = len(found.classes)
+    steps = torch.arange(1000, dtype=torch.float64)
+    confidence = ((steps + 0.5) / 1000).expand(count, -1)
+    late = torch.arange(count, dtype=torch.float64)[:, None]
+    pixels = torch.where(confidence > 1 / count, confidence ** (30 / (1 + late)), 0) * 1e4
+    right = pixels * (confidence - 0.08 * late * confidence).clamp(0, 1)
+    tally = Tally(Named(found), "confidence, threshold 0.95; then largest_component")
+    tally.reliability += torch.stack([pixels, right, pixels * confidence])
+    tally.confusion += torch.diag(right.sum(dim=1)) + 900
+    tally.by_distance = [
+        PseudoQuality(n, n * (0.3 + 0.1 * near), n * (0.3 + 0.1 * near) * (0.8 + 0.04 * near))
+        for near, n in enumerate(pixels.sum(dim=1) * torch.tensor([[3], [2], [2], [1], [9]]))
+    ]
+    tally.names += [f"train_{i}" for i in range(50)]
+    made = tally.diagnosis(HoldOut("unlabeled", [None] * 208), precision=precision, seed=0)
+    prior = tuple(0.5 ** (k + 1) for k in range(count))
+    made = made.model_copy(update={"prior": prior, "seconds": 1.0})
+    write_diagnosis(made, folder)
+    return made
+
+
+class Named(ToyDomain):
+    """A domain of the classes of an evaluation."""
+
+    def __init__(self, found: Evaluation) -> None:
+        super().__init__(ToySettings())
+        names, colors = zip(*((look.name, look.color) for look in found.classes), strict=True)
+        self.task = Task(channels=1, classes=names, colors=colors)

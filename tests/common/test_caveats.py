@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.caveats import caveats
+from common.caveats import alarms, caveats
 from common.record import Evaluation, read_cases, read_summary
 from tests.common import runs
 
@@ -108,3 +108,47 @@ def test_the_warnings_of_the_domain_come_last(tmp_path: Path, found: Evaluation)
     text = warnings(tmp_path, found.model_copy(update={"warnings": ("two tiles touch.",)}))
 
     assert text.endswith("\ntwo tiles touch.")
+
+
+def test_a_filter_that_kept_nothing_is_said_once(tmp_path: Path, found: Evaluation) -> None:
+    log = {"coverage": [(20, 0.0), (500, 0.0)], "coverage/1": [(20, 0.0), (500, 0.0)]}
+
+    text = warnings(tmp_path, found, log)
+    assert "The filter kept 0.0 % of all unlabeled pixels in steps 20 to 500" in text
+    assert "of class 'anterior'" not in text
+
+
+def test_a_filter_that_drops_nothing_is_an_alarm_only_where_it_should(
+    tmp_path: Path, found: Evaluation
+) -> None:
+    log = {"coverage": [(20, 1.0), (500, 1.0)]}
+    made = runs.diagnose(tmp_path, found)
+    everything = made.model_copy(update={"filter": "all"})
+
+    assert "kept 100.0 % of all unlabeled pixels" in "".join(alarms(found.classes, log, made))
+    assert not alarms(found.classes, log, everything)
+    assert not alarms(found.classes, log, None)
+
+
+def test_a_class_that_vanished_is_named_with_its_last_step(
+    tmp_path: Path, found: Evaluation
+) -> None:
+    share = [(step, 0.1 if step <= 300 else 0.0) for step in range(20, 1001, 20)]
+
+    text = warnings(tmp_path, found, {"share/1": share, "share/2": [(20, 0.1), (1000, 0.1)]})
+    assert "Class 'anterior' vanished from the predictions on unlabeled images after step 300" in (
+        text
+    )
+    assert "'posterior' vanished" not in text
+
+
+def test_classes_that_drift_from_the_labeled_cases_are_named(
+    tmp_path: Path, found: Evaluation
+) -> None:
+    made = runs.diagnose(tmp_path, found).model_copy(update={"prior": (0.9, 0.08, 0.02)})
+    log = {f"share/{k}": [(10 * i, v) for i in range(30)] for k, v in enumerate((0.8, 0.02, 0.03))}
+
+    said = alarms(found.classes, log, made)
+    assert len(said) == 1
+    assert "Class 'anterior' is predicted for 2.0 % of the unlabeled pixels" in said[0]
+    assert "holds 8.0 % of the labeled cases" in said[0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.charts import MOST_POINTS, Series, forest, line_chart, rank_chart, whisker
+from common.charts import MOST_POINTS, Series, forest, line_chart, of_palette, rank_chart, whisker
 
 VALUES = st.lists(
     st.floats(-1e6, 1e6, allow_subnormal=False) | st.just(math.nan), min_size=1, max_size=700
@@ -15,7 +15,7 @@ VALUES = st.lists(
 
 def chart_of(values: list[float], shows: tuple[float, ...] = ()):
     points = [(10.0 * (i + 1), value) for i, value in enumerate(values)]
-    return line_chart("t", "a", [Series("s", 0, points)], shows=shows)
+    return line_chart("t", "a", [Series("s", of_palette(0), points)], shows=shows)
 
 
 @given(values=VALUES)

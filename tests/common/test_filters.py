@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from common.errors import ConfigError
 from common.filters import (
+    ClassConfidence,
     ClassRatio,
     Confidence,
     ConfidencePower,
@@ -217,3 +219,32 @@ def test_trust_is_full_at_the_mean_and_fades_below_it() -> None:
     weight = learned(Soft(decay=0.5), probs).eval()(probs)[0, 0]
     assert weight[:2].tolist() == [1.0, 1.0]
     assert weight[2:].tolist() == pytest.approx([math.exp(-0.5)] * 2)  # one deviation below
+
+
+@given(predictions, st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_each_class_has_a_threshold_of_its_own(probs: Tensor, seed: int) -> None:
+    """Pixel by pixel; and a higher threshold of one class changes nothing of the others."""
+    rng = np.random.default_rng(seed)
+    thresholds = rng.random(probs.shape[1])
+    sure, label = probs.max(dim=1)
+    own = torch.tensor(thresholds, dtype=torch.float32)
+    kept = ClassConfidence(thresholds=tuple(thresholds))(probs)
+    for at in np.ndindex(*label.shape):
+        assert kept[at] == float(sure[at] >= own[label[at]])
+
+    thresholds[0] += (1 - thresholds[0]) / 2
+    fewer = ClassConfidence(thresholds=tuple(thresholds))(probs)
+    assert torch.equal(fewer[label != 0], kept[label != 0])
+    assert (fewer <= kept).all()
+
+
+def test_one_threshold_for_all_classes_is_the_filter_confidence() -> None:
+    probs = probabilities(0, dims=2, classes=4, sharpness=5)
+    both = ClassConfidence(thresholds=(0.7,)), Confidence(threshold=0.7)
+    assert torch.equal(*(each(probs) for each in both))
+
+
+def test_thresholds_that_are_not_one_for_each_class_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"thresholds holds 2 values, but there are 3 classes"):
+        ClassConfidence(thresholds=(0.5, 0.6)).start(3)

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
+from common.charts import of_class
 from common.errors import RunError
 from common.evaluate import evaluate
+from common.evidence import yaml_of
 from common.filters import Confidence
 from common.hidden_truth import Trust
 from common.record import read_evaluation
@@ -282,3 +285,51 @@ def test_an_evaluation_of_a_whole_domain_becomes_a_page(tmp_path: Path, dims: in
     assert "Judged on 4 of 4 unlabeled cases." in found.text
     assert "Dice: twice the overlap over the sum of both areas." in found.text
     assert found.count("img") == 3
+
+
+def test_a_diagnosis_becomes_a_section(tmp_path: Path) -> None:
+    runs.diagnose(tmp_path, runs.scenes(tmp_path))
+
+    found = page(tmp_path)
+
+    for words in (
+        "On 50 of 208 unlabeled cases, drawn with seed 0.",
+        "how precision grew over steps cannot be told",
+        "Thresholds for a precision of 95.0 %",
+        "none has it",
+        "Pixels that the run keeps (confidence, threshold 0.95; then largest_component)",
+        "Distance to a border",
+        "Drift from the labeled cases",
+        "Whether teacher and student agree on everything is not logged",
+        "Class 'impervious' is predicted for 25.0 % of the unlabeled pixels at the end",
+    ):
+        assert words in found.text
+    assert "name: class_confidence" in found.text
+    assert "1, # tree canopy & forest: none has it" in found.text
+
+
+def test_without_a_diagnosis_the_section_says_what_it_takes(tmp_path: Path) -> None:
+    runs.medical(tmp_path)
+    assert "Not diagnosed: this takes validation cases" in page(tmp_path).text
+
+
+def test_no_name_of_a_class_is_markup_in_the_evidence(tmp_path: Path) -> None:
+    found = runs.medical(tmp_path)
+    evil = found.classes[1].model_copy(update={"name": "<script>alert(1)</script>\nx: [1]"})
+    update(tmp_path, classes=(found.classes[0], evil, found.classes[2]))
+    made = runs.diagnose(
+        tmp_path, found.model_copy(update={"classes": (found.classes[0], evil, found.classes[2])})
+    )
+    text = write_report(tmp_path).read_text("utf-8")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert len(yaml.safe_load(yaml_of(made))["method"]["filter"]["thresholds"]) == 3
+
+
+def test_classes_are_drawn_in_their_own_colors_where_a_card_does_not_swallow_them() -> None:
+    assert of_class((230, 60, 60)).style == "--day:rgb(230 60 60);--night:rgb(230 60 60)"
+    black, white = of_class((0, 0, 0)).style, of_class((255, 255, 255)).style
+    assert black.startswith("--day:rgb(0 0 0);--night:rgb(")
+    assert "--night:rgb(0 0 0)" not in black
+    assert white.endswith("--night:rgb(255 255 255)")
+    assert "--day:rgb(255 255 255)" not in white

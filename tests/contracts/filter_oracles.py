@@ -22,6 +22,10 @@ def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
             passed = np.ones(len(pixels))
         case "class_calibrated":  # before anything calibrated it
             passed = sure - filter.high
+        case "class_confidence":
+            label = np.array([int(p.argmax()) for p in pixels])
+            own = np.resize(filter.thresholds, probs.shape[1])
+            passed = sure - own[label]
         case "confidence" | "confident_share":
             passed = sure - filter.threshold
         case "margin":
