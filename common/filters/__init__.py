@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from common.filters.base import Filter
-from common.filters.class_calibrated import Calibrated, ClassCalibrated
+from common.filters.base import Calibrated, CalibratedFilter, Filter
+from common.filters.class_calibrated import ClassCalibrated
 from common.filters.class_ratio import ClassRatio
 from common.filters.confidence import Confidence
 from common.filters.confidence_power import ConfidencePower
@@ -43,6 +43,7 @@ __all__ = [
     "All",
     "AnyFilter",
     "Calibrated",
+    "CalibratedFilter",
     "ClassCalibrated",
     "ClassRatio",
     "Confidence",
