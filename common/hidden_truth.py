@@ -15,6 +15,7 @@ from torch import nn
 from common.batch import ClassVolume, Grid
 from common.domain import Case, Domain
 from common.filters import Filter
+from common.keys import written
 from common.labeling import Keep
 from common.metrics import PseudoQuality, pseudo_quality
 from common.record import PseudoLabels, Quality
@@ -68,9 +69,8 @@ def judge_pseudo_labels(
 
 def in_words(filter: Filter) -> str:
     """A filter with its settings, such as ``confidence, threshold 0.95``."""
-    values = filter.model_dump()
-    name = str(values.pop("name", type(filter).__name__))
-    return ", ".join([name, *(f"{key} {value}" for key, value in values.items())])
+    keys = [key for key in type(filter).model_fields if key != "name"]
+    return ", ".join([filter.name, *(f"{key} {written(getattr(filter, key))}" for key in keys)])
 
 
 def _annotated(cases: list[Case], seed: int) -> Iterator[tuple[Case, Grid]]:

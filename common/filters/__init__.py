@@ -16,11 +16,12 @@ from common.filters.entropy_percentile import EntropyPercentile
 from common.filters.everything import All
 from common.filters.flexible import Flexible
 from common.filters.margin import Margin
+from common.filters.product import Product
 from common.filters.rank import Rank
 from common.filters.self_adaptive import SelfAdaptive
 from common.filters.soft import Soft
 
-AnyFilter = Annotated[
+_Member = (
     All
     | ClassCalibrated
     | ClassRatio
@@ -34,10 +35,15 @@ AnyFilter = Annotated[
     | Margin
     | Rank
     | SelfAdaptive
-    | Soft,
-    Field(discriminator="name"),
-]
+    | Soft
+)
+
+AnyFilter = Annotated[_Member | Product, Field(discriminator="name")]
 """What ``filter:`` may say in a YAML file."""
+
+# What a product is made of. No filter imports another, so it is told here.
+_named = Annotated[_Member, Field(discriminator="name")]
+Product.model_rebuild(_types_namespace={"Member": _named})
 
 __all__ = [
     "All",
@@ -55,6 +61,7 @@ __all__ = [
     "Filter",
     "Flexible",
     "Margin",
+    "Product",
     "Rank",
     "SelfAdaptive",
     "Soft",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor
 
 from common.filters import (
+    ClassCalibrated,
     ClassRatio,
     Confidence,
     ConfidencePower,
@@ -22,6 +25,7 @@ from common.filters import (
     Filter,
     Flexible,
     Margin,
+    Product,
     Rank,
     SelfAdaptive,
     Soft,
@@ -217,3 +221,53 @@ def test_trust_is_full_at_the_mean_and_fades_below_it() -> None:
     weight = learned(Soft(decay=0.5), probs).eval()(probs)[0, 0]
     assert weight[:2].tolist() == [1.0, 1.0]
     assert weight[2:].tolist() == pytest.approx([math.exp(-0.5)] * 2)  # one deviation below
+
+
+MEMBERS = (Confidence(threshold=0.6), ConfidencePower(), ClassRatio(kept=0.7), Rank(), Soft())
+some_members = st.lists(st.sampled_from(MEMBERS), min_size=2, max_size=4).map(tuple)
+
+
+@given(probs=predictions, members=some_members, another=st.sampled_from(MEMBERS))
+@settings(max_examples=25, deadline=None)
+def test_another_member_lets_no_pixel_teach_more_and_order_is_of_no_matter(
+    probs: Tensor, members: tuple[Filter, ...], another: Filter
+) -> None:
+    weight = Product(filters=members)(probs)
+    assert (Product(filters=(*members, another))(probs) <= weight + 1e-6).all()
+    assert torch.allclose(Product(filters=members[::-1])(probs), weight, atol=1e-6)
+
+
+def test_a_product_weighs_by_hand() -> None:
+    probs = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]]).T[None, :, None]
+    product = Product(filters=(Confidence(threshold=0.6), ConfidencePower(power=2)))
+    assert product(probs).flatten().tolist() == pytest.approx([0.81, 0.49, 0])
+
+
+def test_members_of_a_product_learn_as_if_alone() -> None:
+    members = EmaGlobal(decay=0.9), Rank(memory_batches=2), Margin(threshold=0.1)
+    product, *alone = (each.start(4) for each in (Product(filters=members), *members))
+    for seed in range(4):
+        probs = probabilities(seed, dims=2, classes=4, sharpness=3)
+        expected = torch.stack([each(probs, 0.3) for each in alone]).prod(dim=0)
+        assert torch.equal(product(probs, 0.3), expected)
+        assert expected.any()
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ((), "multiplies two filters or more, got 0. Add one"),
+        ((Margin(),), "got 1. Add one, or name the only one in place of product."),
+        (
+            (Margin(), ClassCalibrated()),
+            "filter class_calibrated is set by held-out cases, and only by itself. Take it out of "
+            "product, or name class_calibrated in place of product.",
+        ),
+        ((Margin(), Product()), "Input tag 'product' found"),
+    ],
+)
+def test_what_multiplies_nothing_is_refused_in_words(
+    members: tuple[Filter, ...], said: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(said)):
+        Product(filters=members)

@@ -64,6 +64,10 @@ def asked(
     graded = {"rank": ranked, "confidence_power": powered, "soft": faded}
     if filter.name in graded:
         return graded[filter.name](filter, probs, progress), np.ones(probs[:, 0].shape, dtype=bool)
+    if filter.name == "product":
+        parts = [asked(each, probs, progress, rounding=rounding) for each in filter.filters]
+        weights, told = zip(*parts, strict=True)
+        return np.prod(weights, axis=0), np.all(told, axis=0)
     if filter.name == "class_ratio":
         return surest_of_class(filter, probs, rounding)
     passed = naive(filter, probs, progress)
