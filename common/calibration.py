@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
+from scipy import stats
 
 from common.batch import IGNORE, ClassVolume, Confusion, Grid, PerClass, Reliability
 
@@ -55,10 +56,39 @@ def class_thresholds(found: Reliability, low: float, high: float, *, tolerance: 
     [1] CAFS clips its thresholds to [low, high] and follows calibration; the rule itself was not
     released with the paper's code, so this one is ours.
     """
-    pixels, right, promised = found.double().flip(2).cumsum(2).flip(2)  # of t or more
+    pixels, right, promised = _of_each_step_or_more(found)
     kept = (right + tolerance * pixels >= promised) & (pixels > 0)
     steps = torch.arange(round(low * BINS), round(high * BINS) + 1, device=found.device)
     kept = kept[:, steps.clamp_max(BINS - 1)]
     first = kept.float().argmax(dim=1)  # the first that holds
     chosen = torch.where(kept.any(dim=1), steps[first] / BINS, high)
     return chosen.clamp(low, high).float()
+
+
+def bounded_thresholds(found: Reliability, alpha: float, *, delta: float, fewest: int) -> PerClass:
+    """For each class the least confidence from which on it is shown to err seldom [1].
+
+    Steps of confidence are tested one by one, from the highest that ``fewest`` pixels of the class
+    reach or exceed, and the last one that passes before any fails is chosen. A step passes where
+    so few mistakes, or fewer, had a chance of ``delta`` at most if each pixel were wrong with
+    probability ``alpha``: where the upper Clopper-Pearson bound is ``alpha`` at most. Tests in a
+    fixed order need no correction for their number, and where they start is settled by counts of
+    predictions, not of mistakes.
+
+    Returns:
+        Thresholds; infinite for a class of which no step passes.
+
+    [1] Angelopoulos et al., Learn then Test, 2021, arXiv:2110.01052.
+    """
+    pixels, right, _ = _of_each_step_or_more(found.cpu())
+    mistakes = (pixels - right).numpy()
+    chance = torch.from_numpy(stats.binom.cdf(mistakes, pixels.numpy(), alpha))
+    tested = pixels >= fewest
+    passed = ((chance <= delta) | ~tested).flip(1).cummin(1).values.flip(1) & tested
+    least = passed.float().argmax(dim=1)
+    chosen = torch.where(passed.any(dim=1), least / BINS, torch.inf)
+    return chosen.float().to(found.device)
+
+
+def _of_each_step_or_more(found: Reliability) -> torch.Tensor:
+    return found.double().flip(2).cumsum(2).flip(2)

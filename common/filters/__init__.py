@@ -10,6 +10,7 @@ from common.filters.class_ratio import ClassRatio
 from common.filters.confidence import Confidence
 from common.filters.confidence_power import ConfidencePower
 from common.filters.confident_share import ConfidentShare
+from common.filters.conformal import Conformal
 from common.filters.ema_global import EmaGlobal
 from common.filters.entropy import Entropy
 from common.filters.entropy_percentile import EntropyPercentile
@@ -28,6 +29,7 @@ _Member = (
     | Confidence
     | ConfidencePower
     | ConfidentShare
+    | Conformal
     | EmaGlobal
     | Entropy
     | EntropyPercentile
@@ -55,6 +57,7 @@ __all__ = [
     "Confidence",
     "ConfidencePower",
     "ConfidentShare",
+    "Conformal",
     "EmaGlobal",
     "Entropy",
     "EntropyPercentile",

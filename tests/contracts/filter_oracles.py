@@ -21,6 +21,8 @@ def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
             passed = np.ones(len(pixels))
         case "class_calibrated":  # before anything calibrated it
             passed = sure - filter.high
+        case "conformal":  # before anything showed that it seldom errs
+            passed = np.full(len(pixels), -np.inf)
         case "confidence" | "confident_share":
             passed = sure - filter.threshold
         case "margin":
