@@ -31,6 +31,7 @@ from common.filters import (
     Soft,
 )
 from common.filters.base import normalized_entropy
+from common.hidden_truth import in_words
 from tests.contracts.test_filters import predictions, probabilities
 
 
@@ -241,6 +242,12 @@ def test_a_product_weighs_by_hand() -> None:
     probs = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]]).T[None, :, None]
     product = Product(filters=(Confidence(threshold=0.6), ConfidencePower(power=2)))
     assert product(probs).flatten().tolist() == pytest.approx([0.81, 0.49, 0])
+
+
+def test_a_report_calls_a_product_by_what_it_multiplies() -> None:
+    assert in_words(Product(filters=(Confidence(threshold=0.9), Margin()))) == (
+        "product, filters [{name: confidence, threshold: 0.9}, {name: margin, threshold: 0.7}]"
+    )
 
 
 def test_members_of_a_product_learn_as_if_alone() -> None:
