@@ -2,9 +2,9 @@
 
 The draws of labeled tiles differ by seed and come with the data, as do the spatial blocks. No
 checkpoint is chosen: the last one is tested. All arms share a LinkNet on a ResNet-10 from scratch
-(5.4 million weights), 3,000 steps, one learning rate, and how labeled tiles are seen, all chosen on
-the validation block with supervised arms only (naip_choices.py). `python -m benchmarks.naip
-[--print]`.
+(5.4 million weights), 3,000 steps, one learning rate, and how labeled tiles are seen. Those, and
+what differs from the shipped config of a method, were chosen on the validation block
+(naip_choices.py). `python -m benchmarks.naip [--print]`.
 """
 
 from benchmarks.arms import DATA, ROOT, Arm, Comparison, main
@@ -22,6 +22,12 @@ SHARED = (
     "domain.class_share=0.5",
     "method.strong_labeled=0.5",
 )
+OWN = {
+    "mean_teacher": (
+        "method.unlabeled_loss={name: soft_dice}",
+        "method.unlabeled_weight={name: sigmoid, end: 1.0, until: 0.2}",
+    )
+}
 
 
 def labeled(share: int) -> tuple[str, ...]:
@@ -35,7 +41,11 @@ COMPARISON = Comparison(
     headline=("miou", ""),
     arms=[
         *(
-            Arm(f"{method}-1/{share}", CONFIGS / f"{method}.yaml", labeled(share))
+            Arm(
+                f"{method}-1/{share}",
+                CONFIGS / f"{method}.yaml",
+                (*labeled(share), *OWN.get(method, ())),
+            )
             for share in (32, 8)
             for method in ("supervised", "mean_teacher", "cross_pseudo")
         ),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
+from scipy import stats
 
 from common.batch import IGNORE, ClassVolume, Confusion, FewerSteps, Grid, PerClass, Reliability
 
@@ -110,3 +111,28 @@ def class_thresholds(found: Reliability, low: float, high: float, *, tolerance: 
     first = kept.float().argmax(dim=1)  # the first that holds
     chosen = torch.where(kept.any(dim=1), steps[first] / BINS, high)
     return chosen.clamp(low, high).float()
+
+
+def bounded_thresholds(found: Reliability, alpha: float, *, delta: float, fewest: int) -> PerClass:
+    """For each class the least confidence from which on it is shown to err seldom [1].
+
+    Steps of confidence are tested one by one, from the highest that ``fewest`` pixels of the class
+    reach or exceed, and the last one that passes before any fails is chosen. A step passes where
+    so few mistakes, or fewer, had a chance of ``delta`` at most if each pixel were wrong with
+    probability ``alpha``: where the upper Clopper-Pearson bound is ``alpha`` at most. Tests in a
+    fixed order need no correction for their number, and where they start is settled by counts of
+    predictions, not of mistakes.
+
+    Returns:
+        Thresholds; infinite for a class of which no step passes.
+
+    [1] Angelopoulos et al., Learn then Test, 2021, arXiv:2110.01052.
+    """
+    pixels, right, _ = from_each_step(found.cpu())
+    mistakes = (pixels - right).numpy()
+    chance = torch.from_numpy(stats.binom.cdf(mistakes, pixels.numpy(), alpha))
+    tested = pixels >= fewest
+    passed = ((chance <= delta) | ~tested).flip(1).cummin(1).values.flip(1) & tested
+    least = passed.float().argmax(dim=1)
+    chosen = torch.where(passed.any(dim=1), least / BINS, torch.inf)
+    return chosen.float().to(found.device)

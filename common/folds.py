@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from common.config import Run
 from common.errors import ConfigError
-from common.filters import ClassCalibrated
+from common.filters import CalibratedFilter
 from common.methods import Supervised
 from common.sampling import ORDER, generator
 from common.splits import names_of
@@ -25,12 +25,12 @@ def fold_runs(run: Run, group_of: Mapping[str, str]) -> list[Run]:
         ConfigError: When the labeled cases are of one group, which cannot be cut.
     """
     rule = run.method.filter
-    assert isinstance(rule, ClassCalibrated)
+    assert isinstance(rule, CalibratedFilter)
     groups = sorted(set(group_of.values()))
     if len(groups) < 2:
         raise ConfigError(
-            "method.filter class_calibrated compares confidence with truth on labeled cases that "
-            f"do not train, but all labeled cases are of one patient or block ('{groups[0]}'). "
+            f"method.filter {rule.name} compares confidence with truth on labeled cases that do "
+            f"not train, but all labeled cases are of one patient or block ('{groups[0]}'). "
             "Label a second one, name cases in domain.splits.validation, or choose filter "
             "confidence."
         )
@@ -42,7 +42,7 @@ def fold_runs(run: Run, group_of: Mapping[str, str]) -> list[Run]:
 
 def _without(run: Run, held_out: list[str]) -> Run:
     rule, splits = run.method.filter, run.domain.splits
-    assert isinstance(rule, ClassCalibrated)
+    assert isinstance(rule, CalibratedFilter)
     lean = splits.model_copy(
         update={
             "labeled": tuple(n for n in names_of(splits, "labeled") if n not in held_out),

@@ -15,6 +15,7 @@ from torch import nn
 from common.batch import ClassVolume, Grid, Pixel, SoftPseudo
 from common.domain import Case, Domain
 from common.filters import Filter
+from common.keys import written
 from common.labeling import Keep, trust
 from common.metrics import PseudoQuality, pseudo_quality
 from common.record import PseudoLabels, Quality
@@ -136,13 +137,9 @@ def quality(name: str, found: PseudoQuality) -> Quality:
 
 
 def _said(settings: Settings) -> str:
-    values = settings.model_dump()
+    values = {key: getattr(settings, key) for key in type(settings).model_fields}
     name = str(values.pop("name", type(settings).__name__))
-    return ", ".join([name, *(f"{key} {_plain(value)}" for key, value in values.items())])
-
-
-def _plain(value: object) -> object:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else value
+    return ", ".join([name, *(f"{key} {written(value)}" for key, value in values.items())])
 
 
 def _by_filter(seen: Seen, name: str) -> dict[str, PseudoQuality]:

@@ -28,7 +28,7 @@ from common.config import Run
 from common.domain import Domain, Findings, Split
 from common.environment import record_environment
 from common.errors import ConfigError, DataError, RunError, SegSSLError
-from common.filters import Calibrated, ClassCalibrated
+from common.filters import Calibrated, CalibratedFilter
 from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs
 from common.hidden_truth import Watch
@@ -230,7 +230,7 @@ def _calibrated_by_folds(
 
 def _folds(run: Run, domain: Domain) -> list[Run]:
     """The runs that calibrate the filter of ``run``, where no case is named for that."""
-    if not isinstance(run.method.filter, ClassCalibrated):
+    if not isinstance(run.method.filter, CalibratedFilter):
         return []
     if names_of(run.domain.splits, "validation"):
         return []

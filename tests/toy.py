@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from common.batch import Batch, Labeled, Pixel, Unlabeled, Whole
 from common.config import DomainSettings, Run
 from common.domain import Measure, ReportText, Task
-from common.filters import ClassCalibrated
+from common.filters import CalibratedFilter
 from common.fit import Company, FitSettings, Fitted, Learner, fit
 from common.methods import Method
 from common.networks import of_peer
@@ -236,7 +236,7 @@ def toy_fit(
 def briefly(run: Run) -> Run:
     """``run`` with what it does before its first step cut short."""
     rule = run.method.filter
-    if not isinstance(rule, ClassCalibrated):
+    if not isinstance(rule, CalibratedFilter):
         return run
     rule = rule.model_copy(update={"folds": 2, "fold_steps": 1})
     return run.model_copy(update={"method": run.method.model_copy(update={"filter": rule})})

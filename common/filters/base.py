@@ -6,10 +6,11 @@ import math
 from abc import abstractmethod
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from common.batch import Mask, PerClass, Probs, Scalar, Weights
-from common.settings import Settings
+from common.batch import Mask, PerClass, Probs, Reliability, Scalar, Weights
+from common.calibration import HeldOut
+from common.settings import NonNegative, Positive, Settings
 
 
 class Filter(Settings):
@@ -34,6 +35,61 @@ class Filter(Settings):
     def start(self, num_classes: int) -> nn.Module:
         """The live filter for one run: a module, probabilities to weights."""
         return _Pure(self)
+
+
+class CalibratedFilter(Filter):
+    """Keeps a pixel whose confidence reaches the threshold of its class, set by held-out cases.
+
+    These are the validation cases, looked at every ``every`` steps; without any, the labeled
+    cases are cut into ``folds``, and before the training each fold is judged by a network that
+    learned from the others. The same cases tell which classes are poor, for ``oversampling``.
+    """
+
+    oversampling: NonNegative = 0.0  # lambda of CAFS, 10 there; 0 sees labeled cases equally often
+    every: Positive = 500  # optimizer steps
+    folds: Positive = 4  # at most one for each labeled case
+    fold_steps: Positive = 300  # of supervised training, for each fold
+
+    @property
+    @abstractmethod
+    def at_first(self) -> float:
+        """The threshold of every class before any calibration."""
+
+    @abstractmethod
+    def thresholds(self, found: Reliability) -> PerClass:
+        """The threshold of each class, by what became of predictions on held-out cases."""
+
+    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
+        """As before any calibration."""
+        return (probs.amax(dim=1) >= self.at_first).to(probs.dtype)
+
+    def start(self, num_classes: int) -> Calibrated:
+        return Calibrated(self, num_classes)
+
+
+class Calibrated(nn.Module):
+    """The live filter: its thresholds travel with checkpoints, and what oversampling rests on."""
+
+    thresholds: Tensor  # (K,)
+    confusion: Tensor | None  # (K, K) pixels of held-out cases; None where nobody asks for them
+
+    def __init__(self, filter: CalibratedFilter, num_classes: int) -> None:
+        super().__init__()
+        self.filter = filter
+        self.register_buffer("thresholds", torch.full((num_classes,), filter.at_first))
+        none_yet = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.register_buffer("confusion", none_yet if filter.oversampling > 0 else None)
+
+    def forward(self, probs: Probs, progress: float = 1.0) -> Weights:
+        confidence, label = probs.max(dim=1)
+        return (confidence >= self.thresholds[label]).to(probs.dtype)
+
+    @torch.no_grad()
+    def calibrate(self, found: HeldOut) -> None:
+        """Set the thresholds by what became of predictions on held-out cases."""
+        self.thresholds.copy_(self.filter.thresholds(found.reliability))
+        if self.confusion is not None:
+            self.confusion.copy_(found.confusion)
 
 
 def normalized_entropy(probs: Probs) -> Weights:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy import stats
 from torch import Tensor
 
 from common.batch import IGNORE
-from common.calibration import BINS, HeldOut, class_thresholds, reliability
+from common.calibration import (
+    BINS,
+    HeldOut,
+    bounded_thresholds,
+    class_thresholds,
+    reliability,
+)
 from common.errors import ConfigError
-from common.filters import ClassCalibrated
+from common.filters import CalibratedFilter, ClassCalibrated, Conformal
 from common.fit import Company, FitSettings
 from common.folds import fold_runs
 from common.methods import FixMatch, Supervised
@@ -83,6 +93,85 @@ def test_a_class_never_predicted_gets_the_highest_threshold() -> None:
     )
 
 
+def naive_bound(found: np.ndarray, alpha: float, delta: float, fewest: int) -> float:
+    """The rule in words: down from the first step with enough pixels, while the bound holds."""
+    least = np.inf
+    for step in reversed(range(BINS)):
+        pixels, right, _ = found[:, step:].sum(axis=1)
+        if pixels < fewest:
+            continue
+        mistakes = pixels - right
+        bound = stats.beta.ppf(1 - delta, mistakes + 1, right) if right else 1.0
+        if bound > alpha:
+            break
+        least = step / BINS
+    return least
+
+
+shares = st.floats(0.005, 0.4)
+
+
+@given(st.integers(0, 1000), shares, shares, st.integers(1, 100))
+@settings(max_examples=50, deadline=None)
+def test_bounded_thresholds_follow_the_rule(
+    seed: int, alpha: float, delta: float, fewest: int
+) -> None:
+    found = reliability(*world(seed, pixels=400, right_when_sure=0.97))
+    chosen = bounded_thresholds(found, alpha, delta=delta, fewest=fewest)
+    for label in (0, 1):
+        said = naive_bound(found[:, label].double().numpy(), alpha, delta, fewest)
+        assert float(chosen[label]) == pytest.approx(said)
+
+
+@given(st.integers(0, 1000), st.tuples(shares, shares), st.tuples(shares, shares))
+@settings(max_examples=50, deadline=None)
+def test_a_smaller_alpha_or_delta_keeps_no_more(
+    seed: int, alphas: tuple[float, float], deltas: tuple[float, float]
+) -> None:
+    found = reliability(*world(seed, pixels=4000, right_when_sure=0.97))
+    strict = bounded_thresholds(found, min(alphas), delta=min(deltas), fewest=100)
+    lenient = bounded_thresholds(found, max(alphas), delta=max(deltas), fewest=100)
+    assert (strict >= lenient).all()
+
+
+def test_a_class_always_right_is_kept_in_full_and_one_too_rare_or_often_wrong_not_at_all() -> None:
+    found = torch.zeros(3, 4, BINS)
+    found[0, 0, 50:90] = found[1, 0, 50:90] = 10  # always right
+    found[0, 1, 50:90] = found[1, 1, 50:90] = 1  # also, but 40 pixels in all
+    found[0, 2, 50:90], found[1, 2, 50:90] = 10, 9  # wrong in one of ten; class 3: never seen
+    chosen = bounded_thresholds(found, 0.05, delta=0.1, fewest=50)
+    assert chosen.tolist() == [0, torch.inf, torch.inf, torch.inf]
+
+
+def test_of_pixels_that_err_independently_the_promise_is_broken_as_seldom_as_delta_says() -> None:
+    rng, worlds, pixels = np.random.default_rng(0), 2000, 60
+    odds = (np.arange(BINS) + 0.5) / BINS
+    right = rng.binomial(pixels, odds, (worlds, BINS))  # a world for a class
+    found = torch.from_numpy(np.stack([np.full((worlds, BINS), pixels), right, right])).float()
+    chosen = bounded_thresholds(found, 0.1, delta=0.2, fewest=300)
+    kept = chosen[chosen.isfinite()].double().numpy()
+    erring = 1 - (kept + 1) / 2  # the mean over all steps from there on
+    assert len(kept) > worlds / 2
+    assert (erring > 0.1 + 1e-6).sum() <= 0.2 * worlds
+
+
+def test_a_bound_that_no_class_could_pass_is_refused_in_words() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Conformal(alpha=0.01, fewest=100)
+    assert (
+        "100 pixels without a mistake do not show that at most alpha 0.01 are wrong, at "
+        "confidence 1 - delta = 0.9. Raise fewest, alpha or delta." in str(refused.value)
+    )
+
+
+def test_the_bounded_live_filter_trusts_nothing_before_a_class_was_shown_to_err_seldom() -> None:
+    live = Conformal(alpha=0.3).start(2)
+    probs = torch.tensor([[0.7, 0.3], [0.3, 0.7], [1.0, 0.0]]).T[None, :, None]
+    assert live(probs).tolist() == [[[0.0, 0.0, 0.0]]]
+    live.calibrate(held_out(*world(0, pixels=100_000, right_when_sure=0.5)))
+    assert live(probs).tolist() == [[[1.0, 0.0, 1.0]]]
+
+
 def test_the_live_filter_asks_of_each_pixel_what_its_class_demands() -> None:
     live = ClassCalibrated(low=0.5, high=0.9).start(2)
     probs = torch.tensor([[0.7, 0.3], [0.3, 0.7], [0.95, 0.05]]).T[None, :, None]
@@ -91,8 +180,17 @@ def test_the_live_filter_asks_of_each_pixel_what_its_class_demands() -> None:
     assert live(probs).tolist() == [[[1.0, 0.0, 1.0]]]
 
 
-def test_a_run_is_calibrated_on_schedule_by_cases_that_do_not_train_and_remembers(tmp_path) -> None:
-    method = FixMatch(filter=ClassCalibrated(low=0.5, high=0.9, every=4))
+RULES = [
+    (ClassCalibrated(low=0.5, high=0.9, every=4), [0.5, 0.9]),
+    (Conformal(alpha=0.3, every=4), [0, torch.inf]),
+]
+
+
+@pytest.mark.parametrize(("rule", "thresholds"), RULES, ids=["class", "bound"])
+def test_a_run_is_calibrated_on_schedule_by_cases_that_do_not_train_and_remembers(
+    rule: CalibratedFilter, thresholds: list[float], tmp_path: Path
+) -> None:
+    method = FixMatch(filter=rule)
     asked = []
 
     def calibrate(predictor: torch.nn.Module) -> HeldOut:
@@ -103,15 +201,15 @@ def test_a_run_is_calibrated_on_schedule_by_cases_that_do_not_train_and_remember
     company = Company(calibrate=calibrate)
     learner, _ = toy_fit(method, tmp_path, FitSettings(steps=9), company=company)
     assert len(asked) == 2
-    assert learner.keep.thresholds.tolist() == pytest.approx([0.5, 0.9])
+    assert learner.keep.thresholds.tolist() == pytest.approx(thresholds)
     again, _ = toy_fit(method, tmp_path, FitSettings(steps=9), company=Company())
     assert torch.equal(again.keep.thresholds, learner.keep.thresholds)
 
 
-def a_run(groups: dict[str, str], **filter: float) -> ToyRun:
+def a_run(groups: dict[str, str], rule: CalibratedFilter) -> ToyRun:
     return ToyRun(
         domain=ToySettings(splits=Splits(labeled=tuple(groups), unlabeled=("u1", "u2"))),
-        method=FixMatch(filter=ClassCalibrated(**filter)),
+        method=FixMatch(filter=rule),
         fit=FitSettings(steps=1000),
     )
 
@@ -122,7 +220,9 @@ def test_each_labeled_case_is_judged_once_by_who_never_saw_its_patient(
     cases: int, folds: int, seed: int
 ) -> None:
     groups = {f"c{i}": f"p{i // 2}" for i in range(cases)} | {"last": "other"}
-    run = a_run(groups, folds=folds, fold_steps=7).model_copy(update={"seed": seed})
+    run = a_run(groups, ClassCalibrated(folds=folds, fold_steps=7)).model_copy(
+        update={"seed": seed}
+    )
     parts = fold_runs(run, groups)
     assert len(parts) == min(folds, len(set(groups.values())))
     judged = [name for part in parts for name in part.domain.splits.validation]
@@ -136,7 +236,9 @@ def test_each_labeled_case_is_judged_once_by_who_never_saw_its_patient(
         assert part.domain.splits.unlabeled == ()
 
 
-def test_one_labeled_patient_cannot_be_cut_into_folds() -> None:
+@pytest.mark.parametrize("rule", [ClassCalibrated(), Conformal()], ids=lambda each: each.name)
+def test_one_labeled_patient_cannot_be_cut_into_folds(rule: CalibratedFilter) -> None:
     groups = {"a": "P1", "b": "P1"}
-    with pytest.raises(ConfigError, match=r"one patient or block \('P1'\). Label a second one"):
-        fold_runs(a_run(groups), groups)
+    said = rf"filter {rule.name} compares.* one patient or block \('P1'\). Label a second one"
+    with pytest.raises(ConfigError, match=said):
+        fold_runs(a_run(groups, rule), groups)

@@ -38,6 +38,8 @@ fit:
   steps: 10
 """
 
+ONLY_FILTER = "name: confidence\n    threshold: 0.9"
+
 
 def loaded(text: str, folder: Path, *overrides: str) -> ToyRun:
     path = folder / "a.yaml"
@@ -124,6 +126,34 @@ def test_all_problems_are_named_at_once_each_with_line_and_remedy(tmp_path: Path
             "threshold: -0.1",
             "method.filter.threshold (line 8): input should be greater than or equal to 0, "
             "got -0.1.",
+        ),
+        (
+            ONLY_FILTER,
+            "name: product\n    filters: [{name: margin}, {name: confidence, treshold: 0.9}]",
+            "method.filter.filters.1.treshold (line 8): unknown key. Did you mean 'threshold'?",
+        ),
+        (
+            ONLY_FILTER,
+            "name: product\n    filters: [{name: entropy, threshold: 0.9}, {name: confidence}]",
+            "method.filter.filters.0.threshold (line 8): unknown key.",
+        ),
+        (
+            ONLY_FILTER,
+            "name: product\n    filters:\n    - name: all\n    - {name: margin, threshold: 95}",
+            "method.filter.filters.1.threshold (line 10): a fraction runs from 0 to 1, got 95. "
+            "Did you mean 0.95?",
+        ),
+        (
+            ONLY_FILTER,
+            "name: product\n    filters: [{name: product}, {name: margin}]",
+            "method.filter.filters.0 (line 8): no 'product' here. Choose one of "
+            f"{', '.join(each for each in FILTERS if each != 'product')}.",
+        ),
+        (
+            ONLY_FILTER,
+            "name: product\n    filters: [{name: class_calibrated}, {name: margin}]",
+            "method.filter (line 7): filter class_calibrated is set by held-out cases, and only "
+            "by itself. Take it out of product, or name class_calibrated in place of product.",
         ),
         (
             "steps: 10",

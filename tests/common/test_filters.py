@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor
 
 from common.errors import ConfigError
 from common.filters import (
+    ClassCalibrated,
     ClassConfidence,
     ClassRatio,
     Confidence,
@@ -24,11 +27,13 @@ from common.filters import (
     Filter,
     Flexible,
     Margin,
+    Product,
     Rank,
     SelfAdaptive,
     Soft,
 )
 from common.filters.base import normalized_entropy
+from common.hidden_truth import in_words
 from tests.contracts.test_filters import predictions, probabilities
 
 
@@ -248,3 +253,59 @@ def test_one_threshold_for_all_classes_is_the_filter_confidence() -> None:
 def test_thresholds_that_are_not_one_for_each_class_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"thresholds holds 2 values, but there are 3 classes"):
         ClassConfidence(thresholds=(0.5, 0.6)).start(3)
+
+
+MEMBERS = (Confidence(threshold=0.6), ConfidencePower(), ClassRatio(kept=0.7), Rank(), Soft())
+some_members = st.lists(st.sampled_from(MEMBERS), min_size=2, max_size=4).map(tuple)
+
+
+@given(probs=predictions, members=some_members, another=st.sampled_from(MEMBERS))
+@settings(max_examples=25, deadline=None)
+def test_another_member_lets_no_pixel_teach_more_and_order_is_of_no_matter(
+    probs: Tensor, members: tuple[Filter, ...], another: Filter
+) -> None:
+    weight = Product(filters=members)(probs)
+    assert (Product(filters=(*members, another))(probs) <= weight + 1e-6).all()
+    assert torch.allclose(Product(filters=members[::-1])(probs), weight, atol=1e-6)
+
+
+def test_a_product_weighs_by_hand() -> None:
+    probs = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]]).T[None, :, None]
+    product = Product(filters=(Confidence(threshold=0.6), ConfidencePower(power=2)))
+    assert product(probs).flatten().tolist() == pytest.approx([0.81, 0.49, 0])
+
+
+def test_a_report_calls_a_product_by_what_it_multiplies() -> None:
+    assert in_words(Product(filters=(Confidence(threshold=0.9), Margin()))) == (
+        "product, filters [{name: confidence, threshold: 0.9}, {name: margin, threshold: 0.7}]"
+    )
+
+
+def test_members_of_a_product_learn_as_if_alone() -> None:
+    members = EmaGlobal(decay=0.9), Rank(memory_batches=2), Margin(threshold=0.1)
+    product, *alone = (each.start(4) for each in (Product(filters=members), *members))
+    for seed in range(4):
+        probs = probabilities(seed, dims=2, classes=4, sharpness=3)
+        expected = torch.stack([each(probs, 0.3) for each in alone]).prod(dim=0)
+        assert torch.equal(product(probs, 0.3), expected)
+        assert expected.any()
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ((), "multiplies two filters or more, got 0. Add one"),
+        ((Margin(),), "got 1. Add one, or name the only one in place of product."),
+        (
+            (Margin(), ClassCalibrated()),
+            "filter class_calibrated is set by held-out cases, and only by itself. Take it out of "
+            "product, or name class_calibrated in place of product.",
+        ),
+        ((Margin(), Product()), "Input tag 'product' found"),
+    ],
+)
+def test_what_multiplies_nothing_is_refused_in_words(
+    members: tuple[Filter, ...], said: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(said)):
+        Product(filters=members)

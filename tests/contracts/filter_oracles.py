@@ -26,6 +26,8 @@ def naive(filter: Filter, probs: np.ndarray, progress: float) -> np.ndarray:
             label = np.array([int(p.argmax()) for p in pixels])
             own = np.resize(filter.thresholds, probs.shape[1])
             passed = sure - own[label]
+        case "conformal":  # before anything showed that it seldom errs
+            passed = np.full(len(pixels), -np.inf)
         case "confidence" | "confident_share":
             passed = sure - filter.threshold
         case "margin":
@@ -75,6 +77,10 @@ def asked(
     graded = {"rank": ranked, "confidence_power": powered, "soft": faded}
     if filter.name in graded:
         return graded[filter.name](filter, probs, progress), np.ones(probs[:, 0].shape, dtype=bool)
+    if filter.name == "product":
+        parts = [asked(each, probs, progress, rounding=rounding) for each in filter.filters]
+        weights, told = zip(*parts, strict=True)
+        return np.prod(weights, axis=0), np.all(told, axis=0)
     if filter.name == "class_ratio":
         return surest_of_class(filter, probs, rounding)
     passed = naive(filter, probs, progress)

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def run_of(folder: Path, **splits: list[str]) -> MedsegRun:
+def run_of(folder: Path, rule: str = "class_calibrated", **splits: list[str]) -> MedsegRun:
     domain = {
         "data": folder,
         "cache": folder.parent / "cache",
@@ -47,11 +47,11 @@ def run_of(folder: Path, **splits: list[str]) -> MedsegRun:
         "weak": {"flip_axes": []},
         "batch": {"labeled": 2, "unlabeled": 1},
     }
-    rule = {"name": "class_calibrated", "oversampling": 10, "every": 2, "fold_steps": 1}
+    keep = {"name": rule, "oversampling": 10, "every": 2, "fold_steps": 1}
     return MedsegRun.model_validate(
         {
             "domain": domain,
-            "method": {"name": "fixmatch", "filter": rule},
+            "method": {"name": "fixmatch", "filter": keep},
             "fit": {"steps": 4, "accelerator": "cpu"},
         }
     )
@@ -78,12 +78,20 @@ def test_a_volume_comes_as_many_times_more_as_is_asked(folder: Path) -> None:
     assert torch.equal(before.labeled.image, after.labeled.image)
 
 
-@pytest.mark.parametrize("splits", [{}, {"validation": ["c4"]}], ids=["folds", "validation"])
-def test_a_run_of_cafs_is_told_of_its_poor_classes(
-    folder: Path, splits: dict[str, list[str]], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("rule", "splits"),
+    [
+        ("class_calibrated", {}),
+        ("class_calibrated", {"validation": ["c4"]}),
+        ("conformal", {}),
+    ],
+    ids=["folds", "validation", "folds of conformal"],
+)
+def test_a_run_set_by_held_out_cases_is_told_of_its_poor_classes(
+    folder: Path, rule: str, splits: dict[str, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="seg_ssl"):
-        assert verbs.train(run_of(folder, **splits), medseg, folder.parent / "run").finished
+        assert verbs.train(run_of(folder, rule, **splits), medseg, folder.parent / "run").finished
     told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("poor classes")]
     assert told
     assert all("background" not in each for each in told)
