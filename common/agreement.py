@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from common.batch import IGNORE, Confusion, Labels, Mask, PerClass, Pseudo
+from common.batch import IGNORE, Confusion, Labels, Mask, PerClass, Probs, Pseudo
 
 
 def conflict(first: Pseudo, second: Pseudo) -> Mask:
@@ -60,6 +60,16 @@ def cross_table(first: Labels, second: Labels, num_classes: int) -> Confusion:
     pairs = (_index(first) * num_classes + _index(second)).flatten()
     counts = torch.zeros(num_classes**2, dtype=torch.int64, device=first.device)
     return counts.scatter_add_(0, pairs, known.flatten().long()).view(num_classes, num_classes)
+
+
+def mean_by_certainty(opinions: torch.Tensor) -> Probs:
+    """The mean of several opinions ``(n, B, K, *S)``, each pixel's weighted by exp(-entropy) [1].
+
+    [1] Zhao et al., AD-MT, ECCV 2024, arXiv:2311.17325.
+    """
+    certainty = (-torch.special.entr(opinions).sum(dim=2, keepdim=True)).softmax(dim=0)
+    mean: Probs = (certainty * opinions).sum(dim=0)
+    return mean
 
 
 def _mean_trust(first: Pseudo, second: Pseudo) -> torch.Tensor:

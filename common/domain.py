@@ -97,6 +97,10 @@ class Domain(Protocol):
     def shown(self) -> Mapping[str, frozenset[int]]:
         """The classes in the annotation of each labeled case, by its id; of no other case."""
 
+    @property
+    def mirrors(self) -> Sequence[int]:
+        """Spatial axes, counted from 0, along which the weak view mirrors images."""
+
     def strong(self, image: Image) -> Image:
         """A harder photometric view, pixel for pixel aligned; drawn from torch's generator."""
 

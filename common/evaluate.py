@@ -31,6 +31,7 @@ from common.record import (
     read_evaluation,
     write_whole,
 )
+from common.sources import Source, asked
 from common.statistics import bootstrap
 
 DRAWS = 1000
@@ -82,15 +83,20 @@ def validation(domain: Domain) -> Callable[[nn.Module], Validation] | None:
     return validate
 
 
-def calibration(domain: Domain) -> Callable[[nn.Module], HeldOut] | None:
-    """What became of a predictor's pixels on the validation cases; None without any."""
+def calibration(domain: Domain, source: Source) -> Callable[[nn.Module], HeldOut] | None:
+    """What became of a predictor's pixels on the validation cases, as ``source`` asks it.
+
+    None without any.
+    """
     if next(iter(domain.cases("validation")), None) is None:
         return None
 
     def judge(predictor: nn.Module) -> HeldOut:
         return pooled(
             _held_out(predicted.cpu(), truth.cpu())
-            for case, predicted in predictions(domain, predictor, "validation")
+            for case, predicted in predictions(
+                domain, asked(predictor, source, domain.mirrors), "validation"
+            )
             if (truth := case.truth) is not None
         )
 

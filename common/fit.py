@@ -18,7 +18,7 @@ from common.batch import Batch
 from common.calibration import HeldOut
 from common.clock import Clock, News
 from common.domain import Domain
-from common.errors import TrainingError
+from common.errors import ConfigError, TrainingError
 from common.filters import Calibrated
 from common.journal import Journal
 from common.labeling import as_guessed, some_strong
@@ -67,7 +67,14 @@ class Learner(nn.Module):
         self.nets = method.networks(domain.new_network)
         self.keep = method.filter.start(self.num_classes)
         refine = chained(method.refiners, lambda: domain.pixel) if method.refiners else as_guessed
-        self.kit = Kit(functools.partial(_in_full_precision, domain.strong), self.keep, refine)
+        self.kit = Kit(
+            strong=functools.partial(_in_full_precision, domain.strong),
+            ask=functools.partial(method.source, mirrors=domain.mirrors),
+            keep=self.keep,
+            refine=refine,
+        )
+        if problem := method.source.unfit(self.nets, domain.mirrors):
+            raise ConfigError(f"method.source: {problem}")
         for weights in self.nets.parameters():  # 1.1 to 1.6 times as fast
             if layout := CHANNELS_LAST.get(weights.ndim):
                 weights.data = weights.data.contiguous(memory_format=layout)

@@ -21,6 +21,7 @@ from common.metrics import PseudoQuality, pseudo_quality
 from common.record import PseudoLabels, Quality
 from common.refiners import Refiner, chained
 from common.settings import Settings
+from common.sources import Plain, Source, asked
 
 MOST_CASES = 50
 THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -35,24 +36,26 @@ class Trust(NamedTuple):
     name: str
     keep: Keep
     refiners: tuple[Refiner, ...] = ()
+    source: Source = Plain()
 
 
 class Seen(NamedTuple):
     """A whole case with a known truth."""
 
-    probs: ClassVolume  # what the network says
+    probs: ClassVolume  # what the network says, as the run asks it
     guess: SoftPseudo  # what the run would teach of it, a batch of one
     truth: Grid
     pixel: Pixel
 
 
 def look(domain: Domain, network: nn.Module, trusted: Trust, case: Case, truth: Grid) -> Seen:
-    """Predict a whole case, filter and refine it as training does with its patches.
+    """Ask about a whole case, filter and refine it as training does with its patches.
 
     Weak labels are left out, so every class stays possible; a piece or a hole is that of the case.
     """
     weak, pixel = domain.whole(case)
     with torch.inference_mode():
+        network = asked(network, trusted.source, domain.mirrors)
         probs = domain.predict(network, case).cpu().float()
         guess = SoftPseudo(probs[None], trust(probs[None], trusted.keep, weak.valid))
         if trusted.refiners:
@@ -76,7 +79,7 @@ def judge_pseudo_labels(
     Args:
         domain: Where the cases come from.
         network: Predictor, on its device.
-        trusted: The filter and the refiners.
+        trusted: The source, the filter and the refiners.
         seed: Of the choice of cases.
         watch: Hears of progress.
         also: Are shown each case as well, with its name.
@@ -108,9 +111,13 @@ def judge_pseudo_labels(
     )
 
 
-def in_words(filter: Filter, refiners: Sequence[Refiner] = ()) -> str:
-    """A filter with its settings, such as ``confidence, threshold 0.95``, then the refiners."""
-    return "; then ".join(_said(each) for each in (filter, *refiners))
+def in_words(filter: Filter, refiners: Sequence[Refiner] = (), source: Source | None = None) -> str:
+    """A filter with its settings, such as ``confidence, threshold 0.95``, and what is around it.
+
+    The source comes first, unless it is the plain one, and the refiners last.
+    """
+    sources = [source] if source is not None and not isinstance(source, Plain) else []
+    return "; then ".join(_said(each) for each in (*sources, filter, *refiners))
 
 
 def annotated(cases: Sequence[Case], seed: int) -> Iterator[tuple[Case, Grid]]:

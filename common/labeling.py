@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from common.batch import (
     IGNORE,
@@ -23,6 +24,9 @@ from common.batch import (
 Keep = Callable[[Probs], Weights]
 """A live filter: class probabilities to trust. Outside of the image they are all 0."""
 
+Ask = Callable[[nn.Module, Image], Logits]
+"""A live source: a network and what it is asked about, to its answer."""
+
 Refine = Callable[[SoftPseudo, Unlabeled], SoftPseudo]
 """Live refiners: what is guessed of images to what is better guessed."""
 
@@ -31,6 +35,7 @@ class Kit(NamedTuple):
     """What a run lends its method."""
 
     strong: Callable[[Image], Image]  # to a harder image, pixel for pixel aligned
+    ask: Ask
     keep: Keep
     refine: Refine
 

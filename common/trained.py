@@ -27,8 +27,8 @@ class Trained(NamedTuple):
     def trust(self) -> Trust:
         """What the run makes of a prediction, on the CPU."""
         method = self.run.method
-        words = in_words(method.filter, method.refiners)
-        return Trust(words, self.learner.keep.cpu(), method.refiners)
+        words = in_words(method.filter, method.refiners, method.source)
+        return Trust(words, self.learner.keep.cpu(), method.refiners, method.source)
 
 
 def restored(folder: Path, adapter: Adapter) -> Trained:

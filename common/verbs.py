@@ -105,7 +105,7 @@ def train(
             folder=folder,
             company=Company(
                 validate=evaluation.validation(domain),
-                calibrate=evaluation.calibration(domain),
+                calibrate=evaluation.calibration(domain, run.method.source),
                 watch=watch,
                 should_stop=should_stop,
             ),
@@ -220,7 +220,7 @@ def _calibrated_by_folds(
         place = folder / "calibration" / f"fold-{number}"
         if not train(fold, adapter, place).finished:
             return False
-        judge = evaluation.calibration(adapter.open(fold))
+        judge = evaluation.calibration(adapter.open(fold), run.method.source)
         assert judge is not None, "a fold validates on what it does not train on"
         found.append(judge(trained(place, adapter)[1]))
     assert isinstance(learner.keep, Calibrated)

@@ -15,6 +15,7 @@ from common.losses import AnyLoss
 from common.methods_table import Row, idea_of, members, name_of, named, rows, settings_of
 from common.mixing import AnyMix
 from common.refiners import AnyRefiner
+from common.sources import AnySource
 from medseg_ssl.settings import MedsegRun
 from rsseg_ssl.settings import RssegRun
 
@@ -57,6 +58,7 @@ A method of your own takes about 30 lines: [own_method.md](own_method.md).
 
 
 FAMILIES = (
+    ("Sources: how a network is asked", AnySource),
     ("Filters: which pixels teach", AnyFilter),
     ("Refiners: which shapes are right", AnyRefiner),
     ("Mixes: images made of two", AnyMix),

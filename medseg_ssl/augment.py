@@ -32,6 +32,11 @@ class WeakView(Settings):
     rotation_degrees: NonNegative = 10.0  # about each axis
     scale: Fraction = 0.1  # zoom by exp(U(-scale, scale))
 
+    @property
+    def mirrors(self) -> tuple[int, ...]:
+        """The spatial axes that are flipped, in order."""
+        return tuple(axis for axis, name in enumerate(AXES) if name in self.flip_axes)
+
 
 class StrongView(Settings):
     """Photometric changes, each for a random ``share`` of the images; 0 turns one off."""
@@ -162,9 +167,7 @@ def place(
 ) -> Placement:
     """Draw the weak view of the patch ``sides`` at ``start``."""
     chances = rng.random(3)
-    flips = [
-        axis for axis, name in enumerate(AXES) if name in weak.flip_axes and chances[axis] < 0.5
-    ]
+    flips = [axis for axis in weak.mirrors if chances[axis] < 0.5]
     moved = rng.random() < weak.affine_share
     angles = np.deg2rad(rng.uniform(-1, 1, 3) * weak.rotation_degrees)
     zoom = float(np.exp(rng.uniform(-1, 1) * weak.scale))

@@ -93,6 +93,10 @@ class Volumes:
             for case in self.cases("labeled")
         }
 
+    @property
+    def mirrors(self) -> tuple[int, ...]:
+        return self.settings.weak.mirrors
+
     def strong(self, image: Image) -> Image:
         return self.settings.strong(image)
 

@@ -23,6 +23,11 @@ class Weak(Settings):
     zoom: Annotated[float, Field(ge=1.0, le=4.0)] = 1.0  # windows are cut this much larger or
     # smaller at most, and resampled to the nearest pixel
 
+    @property
+    def mirrors(self) -> tuple[int, ...]:
+        """The spatial axes that are mirrored: 0 is y, 1 is x."""
+        return tuple(axis for axis, at_least in ((0, 4), (1, 2)) if self.symmetries >= at_least)
+
 
 class Strong(Settings):
     """Photometry for any number of bands; ``share`` is how many images are changed.

@@ -67,6 +67,10 @@ class Scenes:
     def shown(self) -> dict[str, frozenset[int]]:
         return catalog.shown(self.cases("labeled"))
 
+    @property
+    def mirrors(self) -> tuple[int, ...]:
+        return self.settings.weak.mirrors
+
     def strong(self, image: Image) -> Image:
         return self.settings.strong(image)
 

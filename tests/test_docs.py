@@ -25,6 +25,7 @@ from common.fit import Learner
 from common.methods import AnyMethod
 from common.mixing import AnyMix
 from common.parts import parted
+from common.sources import AnySource
 from medseg_ssl.domain import medseg
 from medseg_ssl.networks import AnyNetwork, CustomVolume
 from medseg_ssl.synthetic import Phantom, make_volumes
@@ -91,7 +92,7 @@ def test_the_page_of_methods_recommends_what_there_is() -> None:
 
 def test_the_page_of_methods_tells_of_every_filter_and_mix() -> None:
     text = (DOCS / "methods.md").read_text(encoding="utf-8")
-    for family in (AnyFilter, AnyMix):
+    for family in (AnyFilter, AnyMix, AnySource):
         for member in get_args(get_args(family)[0]):
             assert f"\n| `{methods_table.name_of(member)}` | " in text, "run: make docs"
 

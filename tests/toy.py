@@ -158,6 +158,10 @@ class ToyDomain:
     def shown(self) -> dict[str, frozenset[int]]:
         return {case.id: frozenset({0, 1}) for case in self.cases("labeled")}
 
+    @property
+    def mirrors(self) -> tuple[int, ...]:
+        return tuple(range(self.settings.dims))
+
     def strong(self, image: Tensor) -> Tensor:
         return image * 1.2 + 0.3 * torch.randn_like(image)
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from common.agreement import mean_by_certainty
 from common.batch import Batch, Probs, Pseudo
 from common.filters import AnyFilter, Confidence
 from common.labeling import Kit, pseudo_label, without_dropped
@@ -91,9 +92,7 @@ def settled(one: Probs, other: Probs, student: Probs) -> Probs:
     The teachers' mean, weighted by exp(-entropy); but the student's own probabilities where both
     teachers differ, the student differs from their mean, and is surer than it.
     """
-    opinions = torch.stack([one, other])
-    trust = (-torch.special.entr(opinions).sum(dim=2, keepdim=True)).softmax(dim=0)
-    ensemble = (trust * opinions).sum(dim=0)
+    ensemble = mean_by_certainty(torch.stack([one, other]))
     conflict = one.argmax(dim=1) != other.argmax(dim=1)
     differs = student.argmax(dim=1) != ensemble.argmax(dim=1)
     surer = student.amax(dim=1) > ensemble.amax(dim=1)

@@ -16,6 +16,7 @@ from common.losses import AnyLoss, CrossEntropyDice
 from common.refiners import AnyRefiner
 from common.schedules import Share
 from common.settings import Settings
+from common.sources import AnySource, Plain
 
 
 class Outcome(NamedTuple):
@@ -63,12 +64,14 @@ class Method(Settings):
     card: ClassVar[Card]
     needs_unlabeled: ClassVar[bool] = True
     makes_pseudo_labels: ClassVar[bool] = True  # that a filter or a weak label could change
+    takes_source: ClassVar[bool] = False  # whether its pseudo-labels come from `kit.ask`
     takes_partners: ClassVar[bool] = False  # whether its peers may be different networks
 
     name: str
 
     supervised_loss: AnyLoss = CrossEntropyDice()
     strong_labeled: Share = 0.0  # of the labeled images learn in their strong view
+    source: AnySource = Plain()  # how a network is asked for its pseudo-labels
     filter: AnyFilter = All()  # also describes the pseudo-labels that a report measures
     refiners: tuple[AnyRefiner, ...] = ()  # one after the other
 
@@ -81,16 +84,18 @@ class Method(Settings):
         """One pass over the algorithm box. ``progress`` runs from 0 to 1."""
 
     @model_validator(mode="after")
-    def _has_a_use_for_filter_and_refiners(self) -> Self:
-        if not self.makes_pseudo_labels and not isinstance(self.filter, All):
-            raise ValueError(
-                f"method {self.name!r} drops no pixels, so filter {self.filter.name!r} would do "
-                "nothing. Remove method.filter, or choose another method."
-            )
-        if not self.makes_pseudo_labels and self.refiners:
-            raise ValueError(
-                f"method {self.name!r} makes no pseudo-labels, so refiner "
-                f"{self.refiners[0].name!r} would do nothing. Remove method.refiners, or choose "
-                "another method."
-            )
+    def _uses_what_it_is_given(self) -> Self:
+        makes = self.makes_pseudo_labels
+        asks = "asks its networks in a way of its own" if makes else "makes no pseudo-labels"
+        for key, used, given, why in (
+            ("source", self.takes_source, (self.source,), asks),
+            ("filter", makes, (self.filter,), "drops no pixels"),
+            ("refiners", makes, self.refiners, "makes no pseudo-labels"),
+        ):
+            idle = [each.name for each in given if not isinstance(each, Plain | All)]
+            if idle and not used:
+                raise ValueError(
+                    f"method {self.name!r} {why}, so {key.removesuffix('s')} {idle[0]!r} would do "
+                    f"nothing. Remove method.{key}, or choose another method."
+                )
         return self

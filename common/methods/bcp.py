@@ -49,6 +49,7 @@ class BCP(Method):
         forwards="1 + 1 without gradient",
         needs="2 labeled images a batch",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["bcp"] = "bcp"
     pretrain: Fraction = 0.12  # share of the steps
@@ -73,7 +74,7 @@ class BCP(Method):
             return Outcome({"supervised": supervised(self.supervised_loss, logits, mixed)})
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
+            pseudo = pseudo_label(kit.ask(nets.teacher, weak.image), kit, weak)
         inside = box(max(truth.image, weak.image, key=len), self.box_side)
         labeled_at = {"labeled_into_unlabeled": inside, "unlabeled_into_labeled": ~inside}
         pairs = mixtures(truth, weak.image, pseudo, [labeled_at[each] for each in self.directions])

@@ -45,6 +45,7 @@ class CCVC(Method):
         forwards="2 + 2 without gradient",
         needs="features",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["ccvc"] = "ccvc"
     supervised_weight: Weight = 5.0  # lambda_1; 1 with strong views, as the next two
@@ -64,7 +65,7 @@ class CCVC(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            softs = [soft_pseudo_label(p(weak.image), kit, weak) for p in nets.peers]
+            softs = [soft_pseudo_label(kit.ask(p, weak.image), kit, weak) for p in nets.peers]
             differ = softs[0].predicted != softs[1].predicted
             stressed = [self._stressed(soft, differ, weak.valid, progress) for soft in softs]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0], progress)

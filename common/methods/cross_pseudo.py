@@ -39,6 +39,7 @@ class CrossPseudo(Method):
         networks="n; n",
         forwards="n + n without gradient",
     )
+    takes_source: ClassVar[bool] = True
     takes_partners: ClassVar[bool] = True
 
     name: Literal["cross_pseudo"] = "cross_pseudo"
@@ -54,7 +55,7 @@ class CrossPseudo(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudos = [pseudo_label(peer(weak.image), kit, weak) for peer in nets.peers]
+            pseudos = [pseudo_label(kit.ask(peer, weak.image), kit, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0], progress)
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 

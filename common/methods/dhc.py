@@ -45,6 +45,7 @@ class DHC(Method):
         networks="2; 2",
         forwards="2 + 2 without gradient",
     )
+    takes_source: ClassVar[bool] = True
     takes_partners: ClassVar[bool] = True
 
     name: Literal["dhc"] = "dhc"
@@ -65,7 +66,7 @@ class DHC(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudos = [pseudo_label(peer(weak.image), kit, weak) for peer in nets.peers]
+            pseudos = [pseudo_label(kit.ask(peer, weak.image), kit, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudos[0], progress)
         (truth_1, strong_1), (truth_2, strong_2) = (
             together(peer, truth.image, cut.image(strong)) for peer in nets.peers

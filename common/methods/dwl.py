@@ -55,6 +55,7 @@ class DecoupledWeighted(Method):
         forwards="2 + 1 without gradient",
         needs="features",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["dwl"] = "dwl"
     filter: AnyFilter = Rank()
@@ -72,7 +73,7 @@ class DecoupledWeighted(Method):
         student, (pseudo_head,) = nets.student, nets.others
 
         with torch.no_grad():
-            pseudo = pseudo_label(student(weak.image), kit, weak)
+            pseudo = pseudo_label(kit.ask(student, weak.image), kit, weak)
         on_truth = student(truth.image)
         strong = student.decoder(student.encoder(kit.strong(weak.image)))
         learned = self.unlabeled_loss(pseudo_head(strong), pseudo)

@@ -39,6 +39,7 @@ class FixMatch(Method):
         networks="1 or 2; 1",
         forwards="1 + 1 without gradient",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["fixmatch"] = "fixmatch"
     filter: AnyFilter = Confidence(threshold=0.95)
@@ -59,7 +60,7 @@ class FixMatch(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
+            pseudo = pseudo_label(kit.ask(nets.teacher, weak.image), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 

@@ -38,6 +38,7 @@ class MeanTeacher(Method):
         networks="2; 1",
         forwards="1 + 1 without gradient",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["mean_teacher"] = "mean_teacher"
     unlabeled_loss: AnyConsistency = Squares()
@@ -52,7 +53,7 @@ class MeanTeacher(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = soft_pseudo_label(nets.teacher(weak.image), kit, weak)
+            pseudo = soft_pseudo_label(kit.ask(nets.teacher, weak.image), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         on_truth, on_mixed = together(nets.student, truth.image, cut.image(strong))
 

@@ -39,6 +39,7 @@ class MutualLearning(Method):
         networks="n; n",
         forwards="n + n without gradient",
     )
+    takes_source: ClassVar[bool] = True
     takes_partners: ClassVar[bool] = True
 
     name: Literal["mutual_learning"] = "mutual_learning"
@@ -54,7 +55,7 @@ class MutualLearning(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            softs = [soft_pseudo_label(peer(weak.image), kit, weak) for peer in nets.peers]
+            softs = [soft_pseudo_label(kit.ask(peer, weak.image), kit, weak) for peer in nets.peers]
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, softs[0], progress)
         views = [together(peer, truth.image, cut.image(strong)) for peer in nets.peers]
 

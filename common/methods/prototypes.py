@@ -49,6 +49,7 @@ class PrototypeConsistency(Method):
         forwards="1 + 1 without gradient",
         needs="features",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["prototypes"] = "prototypes"
     filter: AnyFilter = Confidence(threshold=0.8)
@@ -75,7 +76,7 @@ class PrototypeConsistency(Method):
         sizes = [len(truth.image), len(weak.image)]
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
+            pseudo = pseudo_label(kit.ask(nets.teacher, weak.image), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         taught, images = cut.pseudo(pseudo), torch.cat([truth.image, cut.image(strong)])
         pixels = nets.student.decoder(nets.student.encoder(images))

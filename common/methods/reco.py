@@ -49,6 +49,7 @@ class ReCo(Method):
         forwards="1 + 1 without gradient",
         needs="features",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["reco"] = "reco"
     filter: AnyFilter = ConfidentShare(threshold=0.97)  # delta_s
@@ -69,7 +70,7 @@ class ReCo(Method):
         assert isinstance(student, Describing)
 
         with torch.no_grad():
-            soft = soft_pseudo_label(nets.teacher(weak.image), kit, weak)
+            soft = soft_pseudo_label(kit.ask(nets.teacher, weak.image), kit, weak)
         pseudo, believed = hard(soft, weak.valid), self.contrast_filter(soft.probs, progress)
         contrasted = pseudo._replace(weight=pseudo.weight * believed)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)

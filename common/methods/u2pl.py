@@ -46,6 +46,7 @@ class U2PL(Method):
         forwards="1 + 2 without gradient",
         needs="features",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["u2pl"] = "u2pl"
     filter: AnyFilter = EntropyPercentile()
@@ -69,7 +70,7 @@ class U2PL(Method):
         truth, weak = batch.labeled, batch.unlabeled
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
+            pseudo = pseudo_label(kit.ask(nets.teacher, weak.image), kit, weak)
         strong, cut = kit.strong(weak.image), self.mix.draw(weak.image, pseudo, progress)
         taught, images = cut.pseudo(pseudo), torch.cat([truth.image, cut.image(strong)])
         at = lattice(images, self.contrast.stride)

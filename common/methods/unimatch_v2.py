@@ -44,6 +44,7 @@ class UniMatchV2(Method):
         forwards="1 + 1 without gradient",
         needs="features",
     )
+    takes_source: ClassVar[bool] = True
 
     name: Literal["unimatch_v2"] = "unimatch_v2"
     filter: AnyFilter = Confidence(threshold=0.95)  # tau
@@ -59,7 +60,7 @@ class UniMatchV2(Method):
         truth, weak, student = batch.labeled, batch.unlabeled, parted(nets.student)
 
         with torch.no_grad():
-            pseudo = pseudo_label(nets.teacher(weak.image), kit, weak)
+            pseudo = pseudo_label(kit.ask(nets.teacher, weak.image), kit, weak)
         one, other = (self.mix.draw(weak.image, pseudo, progress) for _ in range(2))
         views = (cut.image(kit.strong(weak.image)) for cut in (one, other))
 

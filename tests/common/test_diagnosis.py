@@ -17,10 +17,12 @@ from common.calibration import calibration_error, coarser, reliability, threshol
 from common.diagnosis import Tally, diagnose, hold_out, write_diagnosis
 from common.distances import border_distance
 from common.errors import DataError
+from common.evaluate import calibration
 from common.filters import All, Confidence
 from common.hidden_truth import Seen, Trust, in_words, judge_pseudo_labels
 from common.record import read_diagnosis
 from common.refiners import LargestComponent
+from common.sources import Plain, Sharpened, Source
 from tests.common.test_evaluate import World, some
 from tests.toy import ToyCase, ToyDomain, ToySettings
 
@@ -253,3 +255,36 @@ def test_pseudo_labels_are_judged_as_the_refiners_leave_them() -> None:
     assert judged(*refiners).predicted == (231, 25)
     assert judged(*refiners).right == (231, 25)
     assert judged(*refiners).name == "confidence, threshold 0.5; then largest_component"
+
+
+def test_pseudo_labels_are_judged_as_the_source_asks_for_them() -> None:
+    domain, keep = World({"unlabeled": [*World({}).cases("test")]}), Confidence(threshold=0.9)
+
+    def kept(*source: Source) -> tuple[str, int]:
+        trust = Trust(in_words(keep, (), *source), keep, (), *source)
+        found = judge_pseudo_labels(domain, Bright(), trust, seed=0, watch=silent)
+        assert found is not None
+        return found.quality.name, sum(found.quality.kept)
+
+    names, counts = zip(
+        *(kept(*each) for each in [[Sharpened(temperature=4.0)], [Plain()], [], [Sharpened()]]),
+        strict=True,
+    )
+    assert names[0] == "sharpened, temperature 4; then confidence, threshold 0.9"
+    assert names[1] == names[2] == "confidence, threshold 0.9"
+    assert counts[0] < counts[1] == counts[2] < counts[3]
+
+
+def test_held_out_cases_are_judged_as_the_source_asks() -> None:
+    domain = World({})
+
+    def confidence(source: Source) -> float:
+        judge = calibration(domain, source)
+        assert judge is not None
+        pixels, _, promised = judge(Bright()).reliability
+        return float(promised.sum() / pixels.sum())
+
+    unsure, plain, sure = (
+        confidence(each) for each in (Sharpened(temperature=4), Plain(), Sharpened())
+    )
+    assert unsure < plain < sure

@@ -20,7 +20,12 @@ def halves(probs: Tensor) -> Tensor:
 
 
 def kit(keep: Keep) -> Kit:
-    return Kit(strong=lambda image: image, keep=keep, refine=as_guessed)
+    return Kit(
+        strong=lambda image: image,
+        ask=lambda network, image: network(image),
+        keep=keep,
+        refine=as_guessed,
+    )
 
 
 def prediction(dims: int) -> tuple[Tensor, Unlabeled]:

@@ -26,6 +26,7 @@ from common.fit import Company, FitSettings, Learner, fit
 from common.methods import FixMatch
 from common.oversampling import Poor, extra_times, in_words, poor_classes
 from common.sampling import BatchSize, TwoStream, listed
+from common.sources import Plain
 from tests.toy import StopAfter, ToyDomain, ToyPool, ToySettings
 
 SHOWN = {"a": frozenset({0, 1}), "b": frozenset({0, 1, 2}), "c": frozenset({0})}
@@ -183,7 +184,9 @@ def trained(
         Fabric(accelerator="cpu", devices=1),
         seed=0,
         folder=folder,
-        company=Company(calibrate=evaluate.calibration(domain), should_stop=StopAfter(stop_after)),
+        company=Company(
+            calibrate=evaluate.calibration(domain, Plain()), should_stop=StopAfter(stop_after)
+        ),
     )
     return learner, domain
 

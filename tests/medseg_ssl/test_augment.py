@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.batch import IGNORE
 from medseg_ssl.augment import (
+    AXES,
     Placement,
     StrongView,
     WeakView,
@@ -159,3 +160,11 @@ def test_a_strong_view_without_share_is_the_weak_one():
 
 def test_the_strong_view_of_nothing_is_nothing():
     assert StrongView()(torch.zeros(0, 1, 4, 4, 4)).shape == (0, 1, 4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("flipped", "axes"),
+    [((), ()), (("down_up", "left_right"), (0, 2)), (("back_front",), (1,)), (AXES, (0, 1, 2))],
+)
+def test_mirrors_are_the_axes_of_the_grid_that_are_flipped(flipped, axes):
+    assert WeakView(flip_axes=flipped).mirrors == axes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsseg_ssl.augment import Strong, resampled, turned
+from rsseg_ssl.augment import Strong, Weak, resampled, turned
 
 
 def test_the_eight_symmetries_are_all_different_and_move_all_axes_alike():
@@ -59,3 +59,14 @@ def test_strong_with_all_shares_zero_changes_nothing():
     )
     image = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(still(image), image)
+
+
+@pytest.mark.parametrize(("symmetries", "axes"), [(1, ()), (2, (1,)), (4, (0, 1)), (8, (0, 1))])
+def test_mirrors_are_the_axes_that_the_symmetries_mirror(symmetries, axes):
+    """By what the symmetries do to a window: 0 is y, 1 is x."""
+    pixels = np.arange(6).reshape(2, 3)
+    views = [turned(pixels, each) for each in range(symmetries)]
+    mirrored = [
+        any(np.array_equal(view, np.flip(pixels, axis)) for view in views) for axis in (0, 1)
+    ]
+    assert Weak(symmetries=symmetries).mirrors == tuple(np.flatnonzero(mirrored)) == axes

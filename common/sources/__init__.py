@@ -1,0 +1,26 @@
+"""How a network is asked for a pseudo-label. One file, one source."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.sources.asked import asked
+from common.sources.base import Mirrors, Source
+from common.sources.mc_dropout import MCDropout
+from common.sources.mirrored import Mirrored
+from common.sources.plain import Plain
+from common.sources.sharpened import Sharpened
+
+AnySource = Annotated[MCDropout | Mirrored | Plain | Sharpened, Field(discriminator="name")]
+"""What ``source:`` may say in a YAML file."""
+
+__all__ = [
+    "AnySource",
+    "MCDropout",
+    "Mirrored",
+    "Mirrors",
+    "Plain",
+    "Sharpened",
+    "Source",
+    "asked",
+]
