@@ -19,7 +19,7 @@ from common.calibration import HeldOut
 from common.clock import Clock, News
 from common.domain import Domain
 from common.errors import ConfigError, TrainingError
-from common.filters import Calibrated
+from common.filters import Calibrated, SeesLabels
 from common.journal import Journal
 from common.labeling import as_guessed, some_strong
 from common.meter import Meter
@@ -80,6 +80,10 @@ class Learner(nn.Module):
                 weights.data = weights.data.contiguous(memory_format=layout)
 
     def forward(self, batch: Batch, progress: float) -> Outcome:
+        if self.training:
+            for each in self.keep.modules():
+                if isinstance(each, SeesLabels):
+                    each.see(batch.labeled.target)
         kit = self.kit._replace(keep=functools.partial(self.keep, progress=progress))
         share = schedules.value_at(self.method.strong_labeled, progress)
         image = some_strong(kit.strong, batch.labeled.image, share)

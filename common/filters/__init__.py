@@ -4,10 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from common.filters.base import Calibrated, CalibratedFilter, Filter
+from common.filters.base import Calibrated, CalibratedFilter, Filter, SeesLabels
 from common.filters.class_calibrated import ClassCalibrated
 from common.filters.class_confidence import ClassConfidence
+from common.filters.class_prior import ClassPrior
 from common.filters.class_ratio import ClassRatio
+from common.filters.class_reweight import ClassReweight
 from common.filters.confidence import Confidence
 from common.filters.confidence_power import ConfidencePower
 from common.filters.confident_share import ConfidentShare
@@ -15,6 +17,7 @@ from common.filters.conformal import Conformal
 from common.filters.ema_global import EmaGlobal
 from common.filters.entropy import Entropy
 from common.filters.entropy_percentile import EntropyPercentile
+from common.filters.equalized import Equalized
 from common.filters.everything import All
 from common.filters.flexible import Flexible
 from common.filters.margin import Margin
@@ -28,7 +31,9 @@ _Member = (
     All
     | ClassCalibrated
     | ClassConfidence
+    | ClassPrior
     | ClassRatio
+    | ClassReweight
     | Confidence
     | ConfidencePower
     | ConfidentShare
@@ -36,6 +41,7 @@ _Member = (
     | EmaGlobal
     | Entropy
     | EntropyPercentile
+    | Equalized
     | Flexible
     | Margin
     | NeighborContext
@@ -58,7 +64,9 @@ __all__ = [
     "CalibratedFilter",
     "ClassCalibrated",
     "ClassConfidence",
+    "ClassPrior",
     "ClassRatio",
+    "ClassReweight",
     "Confidence",
     "ConfidencePower",
     "ConfidentShare",
@@ -66,12 +74,14 @@ __all__ = [
     "EmaGlobal",
     "Entropy",
     "EntropyPercentile",
+    "Equalized",
     "Filter",
     "Flexible",
     "Margin",
     "NeighborContext",
     "Product",
     "Rank",
+    "SeesLabels",
     "SelfAdaptive",
     "Soft",
 ]

@@ -8,7 +8,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from common.batch import Mask, PerClass, Probs, Reliability, Scalar, Weights
+from common.batch import Labels, Mask, PerClass, Probs, Reliability, Scalar, Weights
 from common.calibration import HeldOut
 from common.settings import NonNegative, Positive, Settings
 
@@ -17,7 +17,7 @@ class Filter(Settings):
     """Decides how far each pixel of a prediction may be trusted.
 
     A filter is its settings plus :meth:`__call__`. Most are pure; one that learns while
-    training overrides :meth:`start` and keeps what it learns in buffers, and its settings say
+    training is a :class:`LiveFilter`, and keeps what it learns in buffers, and its settings say
     what it says when called for the first time. A pixel without any probability, all zero, lies
     outside of the image: it has no say in what becomes of others.
     """
@@ -35,6 +35,19 @@ class Filter(Settings):
     def start(self, num_classes: int) -> nn.Module:
         """The live filter for one run: a module, probabilities to weights."""
         return _Pure(self)
+
+
+class LiveFilter(Filter):
+    """A filter whose say is that of its live module, because that remembers or keeps tensors."""
+
+    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
+        """As the first batch of a run is judged."""
+        weights: Weights = self.start(probs.shape[1]).to(probs.device)(probs, progress)
+        return weights
+
+    @abstractmethod
+    def start(self, num_classes: int) -> nn.Module:
+        """The live filter for one run: a module, probabilities to weights."""
 
 
 class CalibratedFilter(Filter):
@@ -96,6 +109,36 @@ def normalized_entropy(probs: Probs) -> Weights:
     """Entropy over classes: 0 for certainty, 1 for a tie."""
     nats = -(probs * probs.clamp_min(1e-12).log()).sum(dim=1)
     return (nats / math.log(probs.shape[1])).clamp(0, 1)  # rounding can pass 1
+
+
+class SeesLabels(nn.Module):
+    """A live filter, or a part of one, that is shown the labels of each batch in training."""
+
+    def see(self, target: Labels) -> None:
+        """Look at labels, IGNORE where nobody annotated."""
+        raise NotImplementedError
+
+
+def standing(confidence: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """For each pixel its place in its group, the surest at 0, and how many pixels that has.
+
+    Of equally sure pixels the one that comes first stands higher.
+
+    Args:
+        confidence: ``(N,)``; pixels of 0 are not counted and stand last.
+        group: ``(N,)``, from 0 to ``num_groups`` - 1.
+        num_groups: How many groups there are.
+    """
+    order = confidence.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]  # by group, then by confidence
+    all_of, there = (
+        torch.zeros(num_groups, dtype=torch.long, device=group.device).index_add_(0, group, each)
+        for each in (torch.ones_like(group), (confidence > 0).long())
+    )
+    first = (all_of.cumsum(0) - all_of)[group[order]]
+    place = torch.empty_like(group)
+    place[order] = torch.arange(len(order), device=group.device) - first
+    return place, there[group]
 
 
 def mean_of_valid(values: Probs, there: Mask) -> PerClass:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from common.batch import Probs, Weights
 from common.errors import ConfigError
-from common.filters.base import Filter
+from common.filters.base import LiveFilter
 from common.settings import Fraction
 
 
-class ClassConfidence(Filter):
+class ClassConfidence(LiveFilter):
     """Keep a pixel whose largest class probability reaches the threshold of its class.
 
     ``thresholds`` are in the order of the classes, or one for all of them, which is the filter
@@ -24,10 +24,6 @@ class ClassConfidence(Filter):
 
     name: Literal["class_confidence"] = "class_confidence"
     thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.95,)
-
-    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
-        weights: Weights = self.start(probs.shape[1]).to(probs.device)(probs, progress)
-        return weights
 
     def start(self, num_classes: int) -> nn.Module:
         """The live filter.

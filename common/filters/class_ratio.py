@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter
+from common.filters.base import Filter, standing
 from common.schedules import Share, value_at
 
 
@@ -36,23 +35,3 @@ class ClassRatio(Filter):
         place, count = standing(confidence.flatten(), group, probs.shape[0] * probs.shape[1])
         kept = place < (value_at(self.kept, progress) * count).ceil()
         return kept.view_as(probs[:, 0]).to(probs.dtype)
-
-
-def standing(confidence: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """For each pixel its place in its group, the surest at 0, and how many pixels that has.
-
-    Args:
-        confidence: ``(N,)``; pixels of 0 are not counted and stand last.
-        group: ``(N,)``, from 0 to ``num_groups`` - 1.
-        num_groups: How many groups there are.
-    """
-    order = confidence.argsort(descending=True, stable=True)
-    order = order[group[order].argsort(stable=True)]  # by group, then by confidence
-    all_of, there = (
-        torch.zeros(num_groups, dtype=torch.long, device=group.device).index_add_(0, group, each)
-        for each in (torch.ones_like(group), (confidence > 0).long())
-    )
-    first = (all_of.cumsum(0) - all_of)[group[order]]
-    place = torch.empty_like(group)
-    place[order] = torch.arange(len(order), device=group.device) - first
-    return place, there[group]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import PerClass, Probs, Scalar, Weights
-from common.filters.base import Filter
+from common.filters.base import LiveFilter
 from common.settings import Fraction
 
 
-class EmaGlobal(Filter):
+class EmaGlobal(LiveFilter):
     """Keep a pixel whose confidence reaches a bound that follows the surest pixels [1].
 
     Each batch moves the bound towards the mean, over the classes predicted in it, of the largest
@@ -27,11 +27,6 @@ class EmaGlobal(Filter):
     name: Literal["ema_global"] = "ema_global"
     start_at: Fraction = 0.85  # tau_0
     decay: Fraction = 0.999  # lambda
-
-    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
-        """As the first batch of a run is judged."""
-        weights: Weights = self.start(probs.shape[1]).to(probs.device)(probs, progress)
-        return weights
 
     def start(self, num_classes: int) -> nn.Module:
         return _Moving(self)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter
+from common.filters.base import LiveFilter
 from common.settings import Fraction
 
 
-class Flexible(Filter):
+class Flexible(LiveFilter):
     """Keep a pixel whose confidence reaches the threshold of its class [1].
 
     A class is learned as far as its pixels reach ``threshold``: their share, divided by that of the
@@ -28,11 +28,6 @@ class Flexible(Filter):
     name: Literal["flexible"] = "flexible"
     threshold: Fraction = 0.95  # tau
     decay: Fraction = 0.99  # of the shares
-
-    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
-        """As the first batch of a run is judged."""
-        weights: Weights = self.start(probs.shape[1]).to(probs.device)(probs, progress)
-        return weights
 
     def start(self, num_classes: int) -> nn.Module:
         return _Learned(self, num_classes)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import IGNORE, Probs, Weights
-from common.filters.base import Filter
+from common.filters.base import LiveFilter
 from common.schedules import Linear, Weight, value_at
 from common.settings import Positive
 
 
-class Rank(Filter):
+class Rank(LiveFilter):
     """Weigh a pixel by the rank ``r`` of its confidence in its class: ``2 / (1 + exp(-k r)) - 1``.
 
     The rank in [0, 1] is the share of quantiles of the confidences remembered for the class that
@@ -31,11 +31,6 @@ class Rank(Filter):
     quantiles: Positive = 20
     memory_batches: Positive = 50
     memory_pixels: Positive = 1024  # of each batch
-
-    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
-        """As the first batch of a run is judged."""
-        weights: Weights = self.start(probs.shape[1]).to(probs.device)(probs, progress)
-        return weights
 
     def start(self, num_classes: int) -> nn.Module:
         return _Remembering(self, num_classes)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter, mean_of_valid
+from common.filters.base import LiveFilter, mean_of_valid
 from common.settings import Fraction
 
 
-class SelfAdaptive(Filter):
+class SelfAdaptive(LiveFilter):
     """Keep a pixel whose confidence reaches the bound of its class [1].
 
     The bound of a class is the running mean of all confidences, lowered by how much less the class
@@ -26,11 +26,6 @@ class SelfAdaptive(Filter):
 
     name: Literal["self_adaptive"] = "self_adaptive"
     decay: Fraction = 0.999  # lambda
-
-    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
-        """As the first batch of a run is judged."""
-        weights: Weights = self.start(probs.shape[1]).to(probs.device)(probs, progress)
-        return weights
 
     def start(self, num_classes: int) -> nn.Module:
         return _Adapting(self, num_classes)

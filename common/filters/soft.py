@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter, mean_of_valid
+from common.filters.base import LiveFilter, mean_of_valid
 from common.settings import Fraction
 
 
-class Soft(Filter):
+class Soft(LiveFilter):
     """Trust in full a pixel surer than the mean, below it by a Gaussian of the distance [1].
 
     Mean and variance of confidence run along with training. Confidence is that of probabilities
@@ -25,11 +25,6 @@ class Soft(Filter):
 
     name: Literal["soft"] = "soft"
     decay: Fraction = 0.999  # m
-
-    def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
-        """As the first batch of a run is judged."""
-        weights: Weights = self.start(probs.shape[1]).to(probs.device)(probs, progress)
-        return weights
 
     def start(self, num_classes: int) -> nn.Module:
         return _Fading(self, num_classes)

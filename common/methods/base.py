@@ -85,12 +85,11 @@ class Method(Settings):
 
     @model_validator(mode="after")
     def _uses_what_it_is_given(self) -> Self:
-        makes = self.makes_pseudo_labels
-        asks = "asks its networks in a way of its own" if makes else "makes no pseudo-labels"
+        makes, none = self.makes_pseudo_labels, "makes no pseudo-labels"
         for key, used, given, why in (
-            ("source", self.takes_source, (self.source,), asks),
+            ("source", self.takes_source, (self.source,), "asks in its own way" if makes else none),
             ("filter", makes, (self.filter,), "drops no pixels"),
-            ("refiners", makes, self.refiners, "makes no pseudo-labels"),
+            ("refiners", makes, self.refiners, none),
         ):
             idle = [each.name for each in given if not isinstance(each, Plain | All)]
             if idle and not used:

@@ -7,7 +7,16 @@ import math
 
 import numpy as np
 
-from common.filters import ClassRatio, ConfidencePower, Filter, Rank, Soft
+from common.filters import (
+    ClassPrior,
+    ClassRatio,
+    ClassReweight,
+    ConfidencePower,
+    Equalized,
+    Filter,
+    Rank,
+    Soft,
+)
 from common.schedules import value_at
 
 
@@ -74,13 +83,21 @@ def asked(
     filter: Filter, probs: np.ndarray, progress: float, *, rounding: float = 1e-6
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weight that the paper gives each pixel, and where rounding cannot change it."""
-    graded = {"rank": ranked, "confidence_power": powered, "soft": faded}
+    graded = {
+        "class_reweight": by_rarity,
+        "confidence_power": powered,
+        "equalized": equalized,
+        "rank": ranked,
+        "soft": faded,
+    }
     if filter.name in graded:
         return graded[filter.name](filter, probs, progress), np.ones(probs[:, 0].shape, dtype=bool)
     if filter.name == "product":
         parts = [asked(each, probs, progress, rounding=rounding) for each in filter.filters]
         weights, told = zip(*parts, strict=True)
         return np.prod(weights, axis=0), np.all(told, axis=0)
+    if filter.name == "class_prior":
+        return in_proportion(filter, probs, progress, rounding)
     if filter.name == "class_ratio":
         return surest_of_class(filter, probs, rounding)
     passed = naive(filter, probs, progress)
@@ -122,6 +139,48 @@ def ranked(filter: Rank, probs: np.ndarray, progress: float) -> np.ndarray:
         r = np.mean(sure[at] > peers[places]) if len(peers) else 0
         weight[at] = 2 / (1 + math.exp(-k * r)) - 1
     return weight
+
+
+def by_rarity(filter: ClassReweight, probs: np.ndarray, progress: float) -> np.ndarray:
+    """log(max / n), over the largest; remembered from 1, after this batch alone."""
+    label, sure = probs.argmax(axis=1), probs.max(axis=1)
+    counts = np.array([((label == c) & (sure > 0)).sum() for c in range(probs.shape[1])])
+    weight = np.ones(probs.shape[1])
+    if counts.sum():
+        times = np.log((counts.max() + 1) / np.maximum(counts, 1))
+        seen = times / times.max() if times.max() else np.ones(len(times))
+        weight = filter.decay + (1 - filter.decay) * seen
+    return weight[label]
+
+
+def equalized(filter: Equalized, probs: np.ndarray, progress: float) -> np.ndarray:
+    """((1 - m) / max(1 - m)) ^ power, after this batch alone."""
+    label, sure = probs.argmax(axis=1), probs.max(axis=1)
+    mean = np.full(probs.shape[1], 1 / probs.shape[1])
+    for each in range(len(mean)):
+        own = sure[(label == each) & (sure > 0)]
+        if len(own):
+            mean[each] = filter.decay * mean[each] + (1 - filter.decay) * own.mean()
+    return (((1 - mean) / (1 - mean).max()) ** value_at(filter.power, progress))[label]
+
+
+def in_proportion(
+    filter: ClassPrior, probs: np.ndarray, progress: float, rounding: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each class so many of the surest as its prior says, and where no tie decides."""
+    sure, label, classes = probs.max(axis=1), probs.argmax(axis=1), probs.shape[1]
+    prior = np.array(filter.prior or [1] * classes) / sum(filter.prior or [1] * classes)
+    weight, told = np.zeros(sure.shape), np.ones(sure.shape, dtype=bool)
+    for each in range(classes):
+        peers = (label == each) & (sure > 0)
+        count = math.floor(value_at(filter.kept, progress) * prior[each] * (sure > 0).sum() + 1e-6)
+        if count < peers.sum():
+            last = np.sort(sure[peers])[::-1][max(count - 1, 0)]
+            told &= ~(peers & (np.abs(sure - last) < rounding)) | (count == 0)
+            weight += peers & (sure >= last) & (count > 0)
+        else:
+            weight += peers
+    return weight, told
 
 
 def powered(filter: ConfidencePower, probs: np.ndarray, progress: float) -> np.ndarray:
