@@ -48,8 +48,11 @@ def test_chance_decides_among_equally_sure_pixels_and_the_seed_decides_chance() 
 @given(probs=predictions, ratios=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
 @settings(max_examples=50, deadline=None)
 def test_a_larger_ratio_of_a_class_prior_keeps_no_less(probs: Tensor, ratios: list[float]) -> None:
-    low, high = (ClassPrior(kept=each)(probs) for each in ratios)
-    assert (high >= low).all()
+    kept = []
+    for ratio in ratios:
+        torch.manual_seed(0)  # chance decides alike among equals
+        kept.append(ClassPrior(kept=ratio)(probs))
+    assert (kept[1] >= kept[0]).all()
 
 
 def test_without_a_prior_the_labels_of_the_run_say_it() -> None:
