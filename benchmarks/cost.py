@@ -5,7 +5,8 @@ and 6 classes, volumes of 1 channel and 3 classes; smooth random predictions of 
 images. The share is of a supervised training step of the default network (forward, cross-entropy,
 backward, update) on as many pixels, measured in the same run: the times are those of a machine, the
 shares travel. Methods that learn from unlabeled images do more in a step than that, so of theirs
-the shares are smaller. Lengths are in pixels: see LENGTHS.
+the shares are smaller. Lengths are in pixels: see LENGTHS. The refiner
+`sam` is left out: its cost is that of the model it is given.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ def refiners() -> Iterator[tuple[str, Callable[[World], Callable[[], object]]]]:
     """Each refiner, of a prediction that is trusted everywhere."""
     for kind in typing.get_args(typing.get_args(AnyRefiner)[0]):
         name = kind.model_fields["name"].default
+        if name == "sam":  # costs what the user's model costs, many times a training step
+            continue
         refiner = kind(**LENGTHS.get(name, {}))
 
         def prepare(world: World, refiner=refiner) -> Callable[[], object]:

@@ -12,6 +12,7 @@ from common.refiners.largest_component import LargestComponent
 from common.refiners.majority import Majority
 from common.refiners.minimum_component import MinimumComponent
 from common.refiners.random_walker import RandomWalker
+from common.refiners.sam import Sam
 from common.refiners.superpixels import Superpixels
 
 AnyRefiner = Annotated[
@@ -22,6 +23,7 @@ AnyRefiner = Annotated[
     | Majority
     | MinimumComponent
     | RandomWalker
+    | Sam
     | Superpixels,
     Field(discriminator="name"),
 ]
@@ -37,6 +39,7 @@ __all__ = [
     "MinimumComponent",
     "RandomWalker",
     "Refiner",
+    "Sam",
     "Superpixels",
     "chained",
 ]

@@ -24,6 +24,7 @@ from common.refiners import (
     Superpixels,
     chained,
 )
+from tests.tiny_sam import tiny_sam
 from tests.toy import any_class
 
 KINDS: tuple[type[Refiner], ...] = typing.get_args(typing.get_args(AnyRefiner)[0])
@@ -33,6 +34,7 @@ WITH = {
     "majority": {"radius": 2.5},
     "minimum_component": {"smallest": 3.0},
     "random_walker": {"seed": 0.9},
+    "sam": {"checkpoint": tiny_sam(), "agreement": 0.2, "fewest": 3, "largest": 0.9},
 }
 REFINERS = [kind(**WITH.get(kind.model_fields["name"].default, {})) for kind in KINDS]
 SIDES = {2: (9, 7), 3: (5, 6, 4)}
