@@ -36,6 +36,7 @@ LENGTHS: dict[str, dict[str, float]] = {
     "dense_crf": {"reach": 3},
     "majority": {"radius": 2},
     "minimum_component": {"smallest": 20},
+    "opening": {"radius": 2},
 }
 """What refiners must be told, in pixels."""
 

@@ -11,6 +11,7 @@ from common.refiners.fill_holes import FillHoles
 from common.refiners.largest_component import LargestComponent
 from common.refiners.majority import Majority
 from common.refiners.minimum_component import MinimumComponent
+from common.refiners.opening import Opening
 from common.refiners.random_walker import RandomWalker
 from common.refiners.sam import Sam
 from common.refiners.superpixels import Superpixels
@@ -22,6 +23,7 @@ AnyRefiner = Annotated[
     | LargestComponent
     | Majority
     | MinimumComponent
+    | Opening
     | RandomWalker
     | Sam
     | Superpixels,
@@ -37,6 +39,7 @@ __all__ = [
     "LargestComponent",
     "Majority",
     "MinimumComponent",
+    "Opening",
     "RandomWalker",
     "Refiner",
     "Sam",

@@ -63,4 +63,5 @@ def without_class(guess: SoftPseudo, where: Mask) -> SoftPseudo:
     left = guess.probs * (1 - loses)
     total = left.sum(dim=1, keepdim=True)
     others = (1 - loses) / (1 - loses).sum(dim=1, keepdim=True)
-    return guess._replace(probs=torch.where(total > 0, left / total.clamp_min(1e-12), others))
+    next_best = torch.where(total > 0, left / total.clamp_min(1e-12), others)
+    return guess._replace(probs=torch.where(where.unsqueeze(1), next_best, guess.probs))

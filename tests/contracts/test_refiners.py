@@ -33,6 +33,7 @@ WITH = {
     "dense_crf": {"reach": 2.5},
     "majority": {"radius": 2.5},
     "minimum_component": {"smallest": 3.0},
+    "opening": {"radius": 1.0},
     "random_walker": {"seed": 0.9},
     "sam": {"checkpoint": tiny_sam(), "agreement": 0.2, "fewest": 3, "largest": 0.9},
 }

@@ -13,11 +13,12 @@ from scipy import ndimage
 from skimage.filters import rank
 from torch import Tensor
 
-from common.batch import Pixel, SoftPseudo, Unlabeled
+from common.batch import Pixel, SoftPseudo, Unlabeled, one_hot
 from common.filters import NeighborContext
-from common.refiners import DenseCRF, Majority, RandomWalker, Refiner
+from common.refiners import DenseCRF, Majority, Opening, RandomWalker, Refiner
 from common.schedules import Linear
 from tests.contracts.test_refiners import World, drawn, rows, world, worlds
+from tests.toy import any_class
 
 radii = st.floats(0.3, 4.0)
 
@@ -58,6 +59,41 @@ def test_the_majority_is_that_of_scikit_image_where_no_classes_tie(dims: int) ->
                      for c in range(3)]  # fmt: skip
             clear = valid & ((np.stack(votes) == np.max(votes, axis=0)).sum(axis=0) == 1)
             assert (found[sample].numpy()[clear] == theirs[clear]).all()
+
+
+@given(given_world=worlds, radius=st.sampled_from([0.4, 1.0, 1.5, 2.5]))
+@settings(max_examples=40, deadline=None)
+def test_what_no_ball_inside_of_a_class_covers_is_not_of_it(
+    given_world: World, radius: float
+) -> None:
+    guess, weak, pixel = given_world
+    opened = Opening(radius=radius)(guess, weak, pixel)
+    places = np.stack(np.indices(weak.valid.shape[1:]), axis=-1).reshape(-1, weak.valid.ndim - 1)
+    points = places * np.array(pixel.along(weak.valid.ndim - 1))
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1) <= radius * (1 + 1e-6)
+    for label, valid, lost in zip(
+        guess.predicted.flatten(1).numpy(),
+        weak.valid.flatten(1).numpy(),
+        (opened.probs != guess.probs).any(dim=1).flatten(1).numpy(),
+        strict=True,
+    ):
+        near_other = (apart & valid[None] & (label[:, None] != label[None])).any(axis=1)
+        center = valid & ~near_other
+        covered = (apart & center[None] & (label[:, None] == label[None])).any(axis=1)
+        np.testing.assert_array_equal(lost, valid & ~covered)
+
+
+def test_a_thread_between_two_pieces_is_cut_and_a_gap_is_closed() -> None:
+    label = torch.zeros(1, 13, 20, dtype=torch.long)
+    label[0, 3:10, 1:8], label[0, 3:10, 12:19], label[0, 6, 8:12] = 1, 1, 1  # pieces and a thread
+    label[0, 3:10, 4] = 0  # a gap
+    probs = 0.6 * one_hot(label, 2) + 0.2
+    guess = SoftPseudo(probs, torch.ones(1, 13, 20))
+    weak = Unlabeled(torch.zeros(1, 1, 13, 20), label >= 0, any_class(2, 2)[None])
+    opened = Opening(radius=1.0)(guess, weak, Pixel()).predicted[0]
+    assert (opened[6, 9:11] == 0).all()  # but for what a ball of a piece reaches
+    assert (opened[4:9, 4] == 1).all()
+    assert (opened[4:9, 13:18] == 1).all()
 
 
 def test_a_radius_counts_in_the_world() -> None:
