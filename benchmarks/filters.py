@@ -24,7 +24,7 @@ from torch import nn
 from benchmarks import hippocampus, naip
 from benchmarks.arms import ROOT
 from benchmarks.cost import LENGTHS
-from common import evaluate, verbs
+from common import validation, verbs
 from common.adapter import Adapter
 from common.calibration import BINS, HeldOut, threshold_for
 from common.domain import Domain
@@ -117,7 +117,7 @@ def judged(name: str) -> Iterator[dict[str, object]]:
     """A row for each source, filter and refiner, and for thresholds on the confidence."""
     trained = half_trained(name)
     domain, network = trained.domain, trained.learner.nets.predictor
-    held_out = evaluate.calibration(domain, Plain())(network)
+    held_out = validation.calibration(domain, Plain())(network)
     filters = [*live_filters(domain, network, held_out)]
     cases = [*annotated([*domain.cases("unlabeled")], seed=0)][:CASES]
     told = {}

@@ -52,6 +52,7 @@ COMPARISON = Comparison(
         candidate("mean_teacher, classes, classmix", "mean_teacher", CLASSES, CLASSMIX),
         candidate("fixmatch, classes, classmix, dice", "fixmatch", CLASSES, CLASSMIX, ALL, DICE),
         candidate("fixmatch, both, classmix, dice", "fixmatch", *BOTH, CLASSMIX, ALL, DICE),
+        candidate("cross_pseudo, both", "cross_pseudo", *BOTH),
         candidate("cross_pseudo, both, dice", "cross_pseudo", *BOTH, DICE),
         candidate("mean_teacher, both, soft dice", "mean_teacher", *BOTH, *SOFT_DICE),
     ],

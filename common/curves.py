@@ -32,7 +32,7 @@ def ranks(found: Evaluation) -> Chart | None:
 
 
 def curves(found: Evaluation, log: Log) -> list[Chart]:
-    """Losses, coverage, predicted classes, validation: those that the log knows."""
+    """Losses, validation, pseudo-labels by class: those that the log knows."""
     kept = [Series("all classes", INK, log["coverage"])] if "coverage" in log else []
     wanted = [
         (
@@ -52,6 +52,24 @@ def curves(found: Evaluation, log: Log) -> list[Chart]:
             "Share of the unlabeled pixels that the filter kept, by predicted class.",
             [*kept, *by_class(log, "coverage", found.classes)],
             [0.0, 1.0],
+        ),
+        (
+            "Pseudo-labels on validation cases, right",
+            "Share of what the filter kept there that is right, by class: what teaching is worth.",
+            by_class(log, "held_out_right", found.classes),
+            [1.0],
+        ),
+        (
+            "Pseudo-labels on validation cases, kept",
+            "Share of the pixels that the filter kept there, by predicted class.",
+            by_class(log, "held_out_kept", found.classes),
+            [0.0, 1.0],
+        ),
+        (
+            "Calibration error on validation cases",
+            "ECE by predicted class: by how much confidence and the share of right pixels differ.",
+            by_class(log, "held_out_ece", found.classes),
+            [0.0],
         ),
         (
             "Predicted classes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,11 @@ import torch
 from torch import nn
 
 from common import oversampling
-from common.batch import ClassVolume, Grid
-from common.calibration import HeldOut, pooled, reliability
+from common.batch import ClassVolume
 from common.diagnosis import judge_and_diagnose, looks
 from common.domain import Case, Domain, Split
 from common.errors import DataError
-from common.fit import Validation
 from common.hidden_truth import Trust, Watch
-from common.metrics import confusion
 from common.record import (
     CASES,
     SUMMARY,
@@ -31,7 +28,6 @@ from common.record import (
     read_evaluation,
     write_whole,
 )
-from common.sources import Source, asked
 from common.statistics import bootstrap
 
 DRAWS = 1000
@@ -63,44 +59,6 @@ def table(cases: pd.DataFrame) -> pd.DataFrame:
     wide = cases.pivot(index="case", columns=["metric", "class"], values="value")
     columns = pd.MultiIndex.from_frame(cases[["metric", "class"]].drop_duplicates())
     return wide.reindex(index=pd.Index(cases["case"].unique(), name="case"), columns=columns)
-
-
-def validation(domain: Domain) -> Callable[[nn.Module], Validation] | None:
-    """Judge a predictor by the headline metric on the validation cases; None without any."""
-    if next(iter(domain.cases("validation")), None) is None:
-        return None
-
-    def validate(predictor: nn.Module) -> Validation:
-        cases = pd.concat(
-            rows(domain, case, predicted, "validation")
-            for case, predicted in predictions(domain, predictor, "validation")
-        )
-        summary = domain.summarize(table(cases))
-        metric, label = domain.headline
-        score = float(summary[domain.headline])
-        return Validation(score=score, values={f"validation/{metric}/{label}": score})
-
-    return validate
-
-
-def calibration(domain: Domain, source: Source) -> Callable[[nn.Module], HeldOut] | None:
-    """What became of a predictor's pixels on the validation cases, as ``source`` asks it.
-
-    None without any.
-    """
-    if next(iter(domain.cases("validation")), None) is None:
-        return None
-
-    def judge(predictor: nn.Module) -> HeldOut:
-        return pooled(
-            _held_out(predicted.cpu(), truth.cpu())
-            for case, predicted in predictions(
-                domain, asked(predictor, source, domain.mirrors), "validation"
-            )
-            if (truth := case.truth) is not None
-        )
-
-    return judge
 
 
 def evaluate(
@@ -165,11 +123,6 @@ def evaluate(
     )
     _write(work, measured, _summary(domain, by_case, groups, seed), found)
     return found
-
-
-def _held_out(probs: ClassVolume, truth: Grid) -> HeldOut:
-    counts = confusion(probs.argmax(dim=0), truth, probs.shape[0])
-    return HeldOut(reliability(probs, truth), counts)
 
 
 @dataclass(frozen=True, slots=True)

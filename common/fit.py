@@ -109,7 +109,8 @@ class Fitted(NamedTuple):
 class Company:
     """Who listens to a fit and may speak to it."""
 
-    validate: Callable[[nn.Module], Validation] | None = None  # None: the last weights are best
+    # Of a predictor, and the progress of the training; None: the last weights are best
+    validate: Callable[[nn.Module, float], Validation] | None = None
     calibrate: Callable[[nn.Module], HeldOut] | None = None  # None: no case is held out
     watch: Callable[[News], None] = lambda news: None
     should_stop: Callable[[], bool] = lambda: False
@@ -191,7 +192,7 @@ def fit(
         if _recalibrate(learner, company, fabric, done=done) and not over:
             stream = batches(done * settings.accumulate)
         if over or (settings.validate_every and done % settings.validate_every == 0):
-            if fabric.broadcast(_validated(learner, company, journal, state)):
+            if fabric.broadcast(_validated(learner, company, journal, state, progress)):
                 checkpoints.save(fabric, best, state)
             model.train()
         if stopping or over or done % settings.save_every == 0:
@@ -268,13 +269,17 @@ def _recalibrate(learner: Learner, company: Company, fabric: Fabric, *, done: in
 
 
 def _validated(
-    learner: Learner, company: Company, journal: Journal | None, state: dict[str, Any]
+    learner: Learner,
+    company: Company,
+    journal: Journal | None,
+    state: dict[str, Any],
+    progress: float,
 ) -> bool:
     """Whether the predictor is the best so far; without validation cases it always is."""
     if company.validate is None:
         return True
     learner.eval()
-    validation = company.validate(learner.nets.predictor)
+    validation = company.validate(learner.nets.predictor, progress)
     if journal is not None:
         journal.write(state["step"], validation.values)
     best: float = state["best"]

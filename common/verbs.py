@@ -18,7 +18,7 @@ from typing import Any, cast, get_args
 import torch
 from torch import nn
 
-from common import config, diagnosis, oversampling, report
+from common import config, diagnosis, oversampling, report, validation
 from common import evaluate as evaluation
 from common.adapter import Adapter
 from common.batch import check_batch
@@ -104,8 +104,8 @@ def train(
             seed=run.seed,
             folder=folder,
             company=Company(
-                validate=evaluation.validation(domain),
-                calibrate=evaluation.calibration(domain, run.method.source),
+                validate=validation.validation(domain, learner),
+                calibrate=validation.calibration(domain, run.method.source),
                 watch=watch,
                 should_stop=should_stop,
             ),
@@ -220,7 +220,7 @@ def _calibrated_by_folds(
         place = folder / "calibration" / f"fold-{number}"
         if not train(fold, adapter, place).finished:
             return False
-        judge = evaluation.calibration(adapter.open(fold), run.method.source)
+        judge = validation.calibration(adapter.open(fold), run.method.source)
         assert judge is not None, "a fold validates on what it does not train on"
         found.append(judge(trained(place, adapter)[1]))
     assert isinstance(learner.keep, Calibrated)

@@ -42,7 +42,7 @@ class Judge:
     def __init__(self, *scores: float) -> None:
         self.scores, self.seen = list(scores), []
 
-    def __call__(self, predictor: nn.Module) -> Validation:
+    def __call__(self, predictor: nn.Module, progress: float) -> Validation:
         layers = [part for part in predictor.modules() if not [*part.children()]]
         assert layers
         assert not any(layer.training for layer in layers)

@@ -17,12 +17,12 @@ from common.calibration import calibration_error, coarser, reliability, threshol
 from common.diagnosis import Tally, diagnose, hold_out, write_diagnosis
 from common.distances import border_distance
 from common.errors import DataError
-from common.evaluate import calibration
 from common.filters import All, Confidence
 from common.hidden_truth import Seen, Trust, in_words, judge_pseudo_labels
 from common.record import read_diagnosis
 from common.refiners import LargestComponent
 from common.sources import Plain, Sharpened, Source
+from common.validation import calibration
 from tests.common.test_evaluate import World, some
 from tests.toy import ToyCase, ToyDomain, ToySettings
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import DataError, RunError
-from common.evaluate import evaluate, rows, table, validation
+from common.evaluate import evaluate, rows, table
 from common.filters import All, Confidence
 from common.hidden_truth import Trust
 from common.record import CASES, SUMMARY, read_cases, read_evaluation, read_summary
@@ -281,19 +281,6 @@ def test_rows_name_case_group_and_split() -> None:
     found = rows(domain, case, domain.predict(Threshold(), case), "test")
 
     assert found.iloc[0].tolist()[:5] == ["test-0", "test-0", "test", "dice", "disc"]
-
-
-def test_validation_scores_by_the_headline() -> None:
-    domain = World()
-    validate = validation(domain)
-    found = validate(Threshold())
-
-    assert found.values == {"validation/dice/disc": found.score}
-    assert 0.5 < found.score <= 1
-
-
-def test_without_validation_cases_nothing_is_validated() -> None:
-    assert validation(World({"validation": []})) is None
 
 
 def test_a_broken_table_or_record_names_its_file(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from common import evaluate, oversampling
+from common import oversampling, validation
 from common.batch import Batch, Labeled, Unlabeled
 from common.calibration import BINS, HeldOut
 from common.filters import ClassCalibrated
@@ -185,7 +185,7 @@ def trained(
         seed=0,
         folder=folder,
         company=Company(
-            calibrate=evaluate.calibration(domain, Plain()), should_stop=StopAfter(stop_after)
+            calibrate=validation.calibration(domain, Plain()), should_stop=StopAfter(stop_after)
         ),
     )
     return learner, domain

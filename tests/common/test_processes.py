@@ -39,7 +39,7 @@ SCRIPT = """
     learner = Learner(MeanTeacher(), domain)
     scores = iter([[0.1, 0.2, 0.9, 0.3, 0.4, 0.5], [0.9, 0.1, 0.8, 0.7, 0.95, 0.2]][rank])
     company = Company(
-        validate=lambda predictor: Validation(next(scores), {{"validation/dice/disc": 0.5}}),
+        validate=lambda *_: Validation(next(scores), {{"validation/dice/disc": 0.5}}),
         should_stop=StopAfter(4) if rank == 0 else lambda: False,
     )
     fitted = fit(

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from common.batch import Batch
 from common.domain import Task
-from common.evaluate import validation
 from common.filters import All
 from common.filters.base import Filter
 from common.fit import Company, FitSettings, Learner, fit
 from common.methods import AnyMethod, Method, Outcome
 from common.mixing import ClassMix, CutMix
+from common.validation import validation
 from tests.toy import Net, ToyDomain, ToySettings
 
 METHODS = typing.get_args(typing.get_args(AnyMethod)[0])
@@ -87,7 +87,7 @@ def test_it_learns_discs(dims: int, norm: str, plain: Method, tmp_path: Path) ->
     domain = discs(dims, norm)
     learner = train(plain, domain, tmp_path, FitSettings(steps=80, learning_rate=0.02))
     learner.eval()
-    assert validation(domain)(learner.nets.predictor).score > 0.7
+    assert validation(domain)(learner.nets.predictor, 1.0).score > 0.7
 
 
 def test_no_gradient_reaches_the_pseudo_label(domain: ToyDomain, method: Method) -> None:
