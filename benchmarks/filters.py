@@ -126,7 +126,7 @@ def judged(name: str) -> Iterator[dict[str, object]]:
         for key, quality in of_case(domain, network, filters, case, truth):
             told[key] = told[key] + quality if key in told else quality
     for (kind, words), quality in told.items():
-        yield {"kind": kind, "what": words, **summary(quality)}
+        yield {"kind": kind, "what": briefly(words), **summary(quality)}
 
 
 def of_case(domain: Domain, network: nn.Module, filters, case, truth) -> Iterator:
@@ -196,6 +196,11 @@ def sources() -> list[Source]:
         *(Mirrored(combine=each) for each in sorted(several)),
         MCDropout(noise=0.1),
     ]
+
+
+def briefly(words: str) -> str:
+    """A name and its first setting."""
+    return ", ".join(words.split(", ")[:2])
 
 
 def summary(quality: PseudoQuality) -> dict[str, float]:

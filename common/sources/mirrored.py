@@ -9,6 +9,7 @@ from typing import Literal
 from torch import nn
 
 from common.batch import Image, Logits
+from common.settings import Positive
 from common.sources.base import Mirrors, SeveralLooks
 
 
@@ -16,15 +17,15 @@ class Mirrored(SeveralLooks):
     """Asks about the image and its mirror images, and mirrors the answers back.
 
     Mirrored are the axes that the domain's weak view mirrors, each by itself: ``1 + n`` looks for
-    ``n`` axes. With ``joint`` also every set of them, as nnU-Net does when it predicts: ``2^n``.
+    ``n`` axes. With ``axes_at_once`` above 1 also sets of so many of them; with all, ``2^n`` looks,
+    as nnU-Net has when it predicts.
     """
 
     name: Literal["mirrored"] = "mirrored"
-    joint: bool = False
+    axes_at_once: Positive = 1
 
     def looks(self, network: nn.Module, image: Image, mirrors: Mirrors) -> Iterator[Logits]:
-        most = len(mirrors) if self.joint else min(len(mirrors), 1)
-        for count in range(most + 1):
+        for count in range(min(self.axes_at_once, len(mirrors)) + 1):
             for axes in combinations(mirrors, count):
                 turned = [2 + axis for axis in axes]
                 answer: Logits = network(image.flip(turned))
