@@ -33,6 +33,7 @@ Grid: TypeAlias = Int[Tensor, "*S"]  # one label map, without a batch axis
 ClassVolume: TypeAlias = Float[Tensor, "K *S"]  # one probability map, without a batch axis
 ClassMap: TypeAlias = Float[Tensor, "K ..."]  # the same, on a grid of its own
 TrustMap: TypeAlias = Float[Tensor, "*S"]  # one map of weights, without a batch axis
+Marked: TypeAlias = Bool[Tensor, "*S"]  # pixels chosen, without a batch axis
 PerClass: TypeAlias = Float[Tensor, " K"]
 Reliability: TypeAlias = Float[Tensor, "3 K bins"]  # pixels, right ones, summed confidence
 FewerSteps: TypeAlias = Float[Tensor, "3 K steps"]  # the same, in wider bins

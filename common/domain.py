@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import pandas as pd
 from torch import nn
 
-from common.batch import Batch, ClassVolume, Grid, Image, Pixel, Whole
+from common.batch import Batch, ClassVolume, Grid, Image, Marked, Pixel, Whole
 
 Split = Literal["labeled", "unlabeled", "validation", "test"]
 
@@ -141,6 +141,14 @@ class Domain(Protocol):
 
     def write(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
         """Save a label map where it lies in the world: affine or CRS intact."""
+
+    def write_pseudo(
+        self, probs: ClassVolume, sure: Marked, case: Case, folder: Path, *, about: str
+    ) -> Path:
+        """Save a pseudo-label like :meth:`write`, unmarked where ``sure`` ``(*S)`` is False.
+
+        It is read back as scribbles. ``about`` goes into its header or tags.
+        """
 
     def figure(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
         """One picture for the report: image, prediction, and where it errs."""

@@ -48,7 +48,15 @@ class Seen(NamedTuple):
     pixel: Pixel
 
 
-def look(domain: Domain, network: nn.Module, trusted: Trust, case: Case, truth: Grid) -> Seen:
+class Guess(NamedTuple):
+    """A whole case, as a run sees it."""
+
+    probs: ClassVolume  # what the network says, as the run asks it
+    taught: SoftPseudo  # what the run would teach of it, a batch of one
+    pixel: Pixel
+
+
+def guessed(domain: Domain, network: nn.Module, trusted: Trust, case: Case) -> Guess:
     """Ask about a whole case, filter and refine it as training does with its patches.
 
     Weak labels are left out, so every class stays possible; a piece or a hole is that of the case.
@@ -60,7 +68,13 @@ def look(domain: Domain, network: nn.Module, trusted: Trust, case: Case, truth: 
         guess = SoftPseudo(probs[None], trust(probs[None], trusted.keep, weak.valid))
         if trusted.refiners:
             guess = chained(trusted.refiners, lambda: pixel)(guess, weak)
-    return Seen(probs, guess, truth.cpu(), pixel)
+    return Guess(probs, guess, pixel)
+
+
+def look(domain: Domain, network: nn.Module, trusted: Trust, case: Case, truth: Grid) -> Seen:
+    """The guess of a whole case, :func:`guessed`, beside its truth."""
+    found = guessed(domain, network, trusted, case)
+    return Seen(found.probs, found.taught, truth.cpu(), found.pixel)
 
 
 def judge_pseudo_labels(

@@ -32,6 +32,7 @@ from common.filters import Calibrated, CalibratedFilter
 from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs
 from common.hidden_truth import Watch
+from common.pool import label as label
 from common.record import Diagnosis
 from common.splits import names_of
 from common.trained import new_learner, restored, training_domain

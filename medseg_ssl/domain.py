@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from common.adapter import Wish, file_name
-from common.batch import Batch, ClassVolume, Image, Pixel, Whole
+from common.batch import IGNORE, Batch, ClassVolume, Image, Marked, Pixel, Whole
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
@@ -173,6 +173,13 @@ class Volumes:
         labels = predicted.argmax(dim=0).numpy()
         path = folder / f"{file_name(case.id)}.nii.gz"
         return write_labels(labels, case, path, names=self.task.classes)
+
+    def write_pseudo(
+        self, probs: ClassVolume, sure: Marked, case: VolumeCase, folder: Path, *, about: str
+    ) -> Path:
+        labels = torch.where(sure, probs.argmax(dim=0), IGNORE).numpy()
+        path = folder / f"{file_name(case.id)}.nii.gz"
+        return write_labels(labels, case, path, names=self.task.classes, about=about)
 
     def figure(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
         image = read_array(case.images[0])

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Extension
 
+from common.batch import IGNORE
 from common.errors import DataError, GridMismatch, RunError
 from medseg_ssl.cases import VolumeCase, load_nifti
 
@@ -23,7 +24,13 @@ PERSONAL = ("db_name", "aux_file", "intent_name", "data_type")
 """Free text of a header: scanners and hospitals write names there."""
 
 
-def write_labels(labels: np.ndarray, case: VolumeCase, path: Path, *, names: Sequence[str]) -> Path:
+UNMARKED = 255
+"""The label value of voxels that a pseudo-label says nothing of."""
+
+
+def write_labels(
+    labels: np.ndarray, case: VolumeCase, path: Path, *, names: Sequence[str], about: str = ""
+) -> Path:
     """Save ``labels`` with the affine, qform, sform, their codes and units of the case's image.
 
     What lies in ``path`` is always whole: it is written beside it first. The names of the classes
@@ -31,10 +38,12 @@ def write_labels(labels: np.ndarray, case: VolumeCase, path: Path, *, names: Seq
     extensions of the image's header are not copied: they may name the patient.
 
     Args:
-        labels: Class indices ``(X, Y, Z)`` on the grid of the file, in its array order.
+        labels: Class indices ``(X, Y, Z)`` on the grid of the file, in its array order; IGNORE
+            becomes UNMARKED.
         case: Whose image it is; its ``values`` turn class indices into label values.
         path: Ends in ``.nii.gz`` or ``.nii``.
         names: Of the classes, the background first.
+        about: Goes into the comment, beside the names.
 
     Returns:
         ``path``.
@@ -51,7 +60,7 @@ def write_labels(labels: np.ndarray, case: VolumeCase, path: Path, *, names: Seq
             "one grid: bring the prediction back to the grid of the file before it is written."
         )
     values = _values(labels, case)
-    made = type(image)(values, image.affine, _header(image, values.dtype, case, names))
+    made = type(image)(values, image.affine, _header(image, values.dtype, case, names, about))
     with whole(path) as beside:
         nib.save(made, beside)
     return path
@@ -81,15 +90,24 @@ def whole(path: Path) -> Iterator[Path]:
 
 def _values(labels: np.ndarray, case: VolumeCase) -> np.ndarray:
     """Class indices to label values, in the smallest type that holds every class."""
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(case.values):
+    known = labels[labels != IGNORE]
+    if known.size and not 0 <= known.min() <= known.max() < len(case.values):
         raise DataError(
-            f"case '{case.id}': the label map holds classes {labels.min()} to {labels.max()}, but "
+            f"case '{case.id}': the label map holds classes {known.min()} to {known.max()}, but "
             f"label values are known for {len(case.values)}. Give domain.classes one per class."
         )
-    low, high = min(case.values), max(case.values)
+    table = np.full(IGNORE + 1, UNMARKED)
+    table[: len(case.values)] = case.values
+    unmarked = {UNMARKED} if known.size < labels.size else set()
+    if unmarked & {*case.values}:
+        raise DataError(
+            f"case '{case.id}': a class has the label value {UNMARKED}, which says that nothing is "
+            "known of a voxel. Give it another one in domain.classes."
+        )
+    low, high = min({*case.values} | unmarked), max({*case.values} | unmarked)
     for dtype in DTYPES:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            values: np.ndarray = np.asarray(case.values, dtype=dtype)[labels]
+            values: np.ndarray = table.astype(dtype)[labels]
             return values
     raise DataError(
         f"case '{case.id}': label values {low} to {high} do not fit 32 bits. "
@@ -98,7 +116,7 @@ def _values(labels: np.ndarray, case: VolumeCase) -> np.ndarray:
 
 
 def _header(
-    image: nib.Nifti1Image, dtype: np.dtype, case: VolumeCase, names: Sequence[str]
+    image: nib.Nifti1Image, dtype: np.dtype, case: VolumeCase, names: Sequence[str], about: str
 ) -> nib.Nifti1Header:
     """The image's header, as far as it says where the voxels lie."""
     header = image.header.copy()
@@ -115,6 +133,7 @@ def _header(
     values = dict(zip(names, case.values, strict=True))
     text = ", ".join(f"{value} {name}" for name, value in values.items())
     header["descrip"] = f"seg-ssl: {text}".encode("ascii", "replace")[:79]
-    content = json.dumps({"software": "seg-ssl", "labels": values}, ensure_ascii=False)
+    said = {"software": "seg-ssl", "labels": values} | ({"about": about} if about else {})
+    content = json.dumps(said, ensure_ascii=False)
     header.extensions.append(Nifti1Extension(COMMENT, content.encode()))
     return header

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.adapter import Wish, file_name
-from common.batch import Batch, ClassVolume, Image, Pixel, Whole
+from common.batch import Batch, ClassVolume, Image, Marked, Pixel, Whole
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
@@ -24,7 +24,7 @@ from rsseg_ssl.batches import Cutting, LabeledPool, Memory, UnlabeledPool
 from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.catalog import Catalog, read_catalog, without_truth
 from rsseg_ssl.draft import draft
-from rsseg_ssl.export import write_scene
+from rsseg_ssl.export import Doubt, write_scene
 from rsseg_ssl.figures import draw_scene
 from rsseg_ssl.inference import predict_scene
 from rsseg_ssl.networks import AnyNetwork, ByName
@@ -138,6 +138,12 @@ class Scenes:
 
     def write(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
         return write_scene(predicted, case, folder / f"{file_name(case.id)}.tif", task=self.task)
+
+    def write_pseudo(
+        self, probs: ClassVolume, sure: Marked, case: SceneCase, folder: Path, *, about: str
+    ) -> Path:
+        path = folder / f"{file_name(case.id)}.tif"
+        return write_scene(probs, case, path, task=self.task, doubt=Doubt(sure, about))
 
     def figure(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
         return draw_scene(predicted, case, folder / f"{file_name(case.id)}.png", task=self.task)
@@ -281,15 +287,13 @@ def _resolved_bands(settings: RssegSettings, scene: SceneCase) -> tuple[int, ...
 
 
 def _bands(names: Sequence[str], settings: RssegSettings) -> str:
-    chosen = (
-        settings.bands if settings.bands != "all" else range(1, len(settings.measured.mean) + 1)
-    )
+    every = range(1, len(settings.measured.mean) + 1)
+    chosen = every if settings.bands == "all" else settings.bands
     return ", ".join(names[b - 1] if 0 < b <= len(names) else str(b) for b in chosen)
 
 
 def _valid(case: SceneCase) -> Tensor:
-    _, valid = reader.read(case, case.whole)
-    return torch.from_numpy(valid)
+    return torch.from_numpy(reader.read(case, case.whole)[1])
 
 
 rsseg = Rsseg()

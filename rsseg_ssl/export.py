@@ -25,7 +25,16 @@ from rsseg_ssl.reader import Window
 OVERVIEW_SIDE = 512  # the coarsest overview is at most this large
 
 
-def write_scene(predicted: Tensor, case: SceneCase, path: Path, *, task: Task) -> Path:
+class Doubt(NamedTuple):
+    """What makes a label map a pseudo-label."""
+
+    sure: Tensor  # (H, W), False where nothing is marked
+    about: str  # for a tag
+
+
+def write_scene(
+    predicted: Tensor, case: SceneCase, path: Path, *, task: Task, doubt: Doubt | None = None
+) -> Path:
     """Write the most probable class of each pixel, one row of blocks at a time.
 
     The file is tiled and compressed, on the grid of the scene, with the mask values of its
@@ -38,6 +47,7 @@ def write_scene(predicted: Tensor, case: SceneCase, path: Path, *, task: Task) -
         case: The scene.
         path: The file to write; one that is there is replaced.
         task: Names and colors of the classes.
+        doubt: Of a pseudo-label, which has nodata also where it is not sure.
 
     Returns:
         ``path``.
@@ -50,9 +60,14 @@ def write_scene(predicted: Tensor, case: SceneCase, path: Path, *, task: Task) -
     with _whole(path) as partial:
         with rasterio.open(partial, "w", **_profile(case, stored)) as target:
             _label(target, task, values, stored)
+            if doubt is not None:
+                target.update_tags(about=doubt.about)
             for window in _rows(*case.grid.shape_yx, rows=target.block_shapes[0][0]):
                 labels = _labels(predicted, window, values, stored)
                 labels[~reader.read(case, window)[1]] = stored.nodata
+                if doubt is not None:
+                    sure = doubt.sure[window.top : window.top + window.height]
+                    labels[~sure.numpy()] = stored.nodata
                 target.write(labels, 1, window=_as_rasterio(window))
         _add_overviews(partial, max(case.grid.shape_yx))
     return path

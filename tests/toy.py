@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from common.batch import Batch, Labeled, Pixel, Unlabeled, Whole
+from common.batch import IGNORE, Batch, Labeled, Pixel, Unlabeled, Whole
 from common.config import DomainSettings, Run
 from common.domain import Measure, ReportText, Task
 from common.filters import CalibratedFilter
@@ -196,6 +196,13 @@ class ToyDomain:
     def write(self, predicted: Tensor, case: ToyCase, folder: Path) -> Path:
         path = folder / f"{case.id}.npy"
         np.save(path, predicted.argmax(0).numpy())
+        return path
+
+    def write_pseudo(
+        self, probs: Tensor, sure: Tensor, case: ToyCase, folder: Path, *, about: str
+    ) -> Path:
+        path = folder / f"{case.id}.npy"
+        np.save(path, torch.where(sure, probs.argmax(0), IGNORE).numpy())
         return path
 
     def figure(self, predicted: Tensor, case: ToyCase, folder: Path) -> Path:

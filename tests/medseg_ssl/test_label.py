@@ -1,0 +1,128 @@
+"""From a run on volumes to label maps that a person can open, and that train another run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from common import verbs
+from common.errors import DataError, RunError
+from common.pool import RECORD
+from common.trained import restored
+from medseg_ssl.domain import medseg
+from medseg_ssl.export import UNMARKED, write_labels
+from tests.common import diagnosed
+from tests.medseg_ssl.test_domain import run_of
+from tests.medseg_ssl.test_export import case_of, synthetic
+from tests.medseg_ssl.volumes import oblique, plain
+
+SPLITS = {"labeled": ["c0"], "unlabeled": ["c1", "c2"], "test": ["c3"]}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def a_run(folder: Path, *, filter: dict[str, object], splits=SPLITS, **changed):
+    data = plain(folder / "data", affine=oblique((1.0, 1.2, 2.5), codes="LPS"))
+    run = run_of(data, folder / "cache", splits=splits, spacing_mm=[2.0, 2.0, 2.0], **changed)
+    values = run.model_dump(mode="json")
+    values["method"]["filter"] = filter
+    return medseg.schema.model_validate(values)
+
+
+def trained(folder: Path, **given) -> Path:
+    verbs.train(a_run(folder, **given), medseg, folder / "run")
+    return folder / "run"
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_pseudo_labels_lie_on_the_grid_of_the_file_and_are_unmarked_in_doubt(tmp_path):
+    folder = trained(tmp_path, filter={"name": "class_ratio", "kept": 0.5})
+    written = verbs.label(folder, medseg, tmp_path / "pool")
+
+    assert [path.name for path in written] == ["c1.nii.gz", "c2.nii.gz"]
+    found = restored(folder, medseg)
+    for path, case in zip(written, found.domain.cases("unlabeled"), strict=True):
+        image, label = nib.load(case.images[0]), nib.load(path)
+        np.testing.assert_array_equal(image.affine, label.affine)
+        marked = voxels(path) != UNMARKED
+        assert 0.45 < marked.mean() < 0.55
+        predicted = found.domain.predict(found.learner.nets.predictor.eval(), case).argmax(0)
+        values = np.array(case.values)[predicted.numpy()]
+        np.testing.assert_array_equal(voxels(path)[marked], values[marked])
+        about = json.loads(label.header.extensions[0].get_content())["about"]
+        assert about.startswith("pseudo-label of run run, checkpoint ")
+    record = json.loads((tmp_path / "pool" / RECORD).read_text("utf-8"))
+    assert record["trust"] == "class_ratio, kept 0.5"
+    assert record["cases"] == ["c1", "c2"]
+
+
+def test_a_second_call_goes_on_and_leaves_what_is_there_alone(tmp_path):
+    folder = trained(tmp_path, filter={"name": "all"})
+    first, second = verbs.label(folder, medseg, tmp_path / "pool")
+    whole = second.read_bytes()
+    first.write_bytes(b"corrected by hand")
+    second.unlink()
+    seen = []
+    again = verbs.label(folder, medseg, tmp_path / "pool", watch=lambda *said: seen.append(said))
+    assert again == [first, second]
+    assert seen == [("labeled", 2, 2)]
+    assert first.read_bytes() == b"corrected by hand"
+    assert second.read_bytes() == whole
+
+
+def test_pseudo_labels_teach_another_run_as_scribbles(tmp_path):
+    folder = trained(tmp_path, filter={"name": "all"})
+    verbs.label(folder, medseg, tmp_path / "pool")
+    weak = {"scribbles": str(tmp_path / "pool" / "labels")}
+    run = a_run(tmp_path, filter={"name": "confidence", "threshold": 1.0}, weak_labels=weak)
+    assert verbs.train(run, medseg, tmp_path / "second").finished
+    log = (tmp_path / "second" / "log.csv").read_text("utf-8")
+    coverage = [line for line in log.splitlines() if ",coverage," in line]
+    assert float(coverage[-1].split(",")[2]) > 0.9  # every voxel was marked
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    folder = trained(tmp_path, filter={"name": "all"})
+    with pytest.raises(RunError, match=r"not empty and holds no pseudo_labels.json. Choose a new"):
+        verbs.label(folder, medseg, tmp_path / "data")
+    verbs.label(folder, medseg, tmp_path / "pool")
+    record = tmp_path / "pool" / RECORD
+    record.write_text(record.read_text("utf-8").replace('"all"', '"soft"'), "utf-8")
+    with pytest.raises(RunError, match="pseudo-labels of another run, checkpoint or filter"):
+        verbs.label(folder, medseg, tmp_path / "pool")
+
+
+def test_a_run_without_unlabeled_cases_has_nothing_to_label(tmp_path):
+    run = a_run(tmp_path, filter={"name": "all"}, splits={**SPLITS, "unlabeled": []})
+    values = run.model_dump(mode="json") | {"method": {"name": "supervised"}}
+    verbs.train(medseg.schema.model_validate(values), medseg, tmp_path / "run")
+    with pytest.raises(DataError, match="has no unlabeled case to label"):
+        verbs.label(tmp_path / "run", medseg, tmp_path / "pool")
+
+
+def test_the_command_says_how_to_go_on(tmp_path):
+    folder = trained(tmp_path, filter={"name": "all"})
+    said = diagnosed.command(medseg, "label", folder, "--output", tmp_path / "pool")
+    assert said.code == 0
+    assert "Wrote 2 pseudo-labels." in said.out
+    assert "pool/labels}" in "".join(said.out.split())
+
+
+def test_a_class_with_the_value_of_unmarked_voxels_is_refused(tmp_path):
+    source = synthetic(tmp_path / "source.nii.gz")
+    case = case_of(source, values=(0, 255))
+    labels = np.zeros((5, 4, 3), dtype=np.int64)
+    write_labels(labels, case, tmp_path / "whole.nii", names=("a", "b"))  # nothing is unmarked
+    labels[0] = 255
+    with pytest.raises(DataError, match="label value 255, which says that nothing is known"):
+        write_labels(labels, case, tmp_path / "some.nii", names=("a", "b"))
