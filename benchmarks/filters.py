@@ -126,7 +126,7 @@ def judged(name: str) -> Iterator[dict[str, object]]:
         for key, quality in of_case(domain, network, filters, case, truth):
             told[key] = told[key] + quality if key in told else quality
     for (kind, words), quality in told.items():
-        yield {"kind": kind, "what": briefly(words), **summary(quality)}
+        yield {"kind": kind, "what": words, **summary(quality)}
 
 
 def of_case(domain: Domain, network: nn.Module, filters, case, truth) -> Iterator:
@@ -199,8 +199,11 @@ def sources() -> list[Source]:
 
 
 def briefly(words: str) -> str:
-    """A name and its first setting."""
-    return ", ".join(words.split(", ")[:2])
+    """A name and the first setting of its own that is a plain value."""
+    name, *settings = words.split(", ")
+    shared = ("oversampling", "every", "folds", "fold_steps")
+    own = [each for each in settings if not each.startswith(shared)][:1]
+    return ", ".join([name, *(each for each in own if not {*each} & {*"[{"})])
 
 
 def summary(quality: PseudoQuality) -> dict[str, float]:
@@ -220,8 +223,22 @@ def as_table(found: pd.DataFrame) -> str:
     lines = [f"| | what | {' | '.join(numbers)} |", "|---|---|---|---|---|---|"]
     for _, row in found[found["kind"] != "threshold"].iterrows():
         cells = [f"{row[each]:.3f}" for each in numbers]
-        lines.append(f"| {row['kind']} | {row['what']} | {' | '.join(cells)} |")
+        lines.append(f"| {row['kind']} | {briefly(str(row['what']))} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _near(points: pd.DataFrame, x: str, y: str) -> list[pd.DataFrame]:
+    """Points so near to each other that one label must do."""
+    groups: list[list[int]] = []
+    for index, row in points.sort_values([y, x]).iterrows():
+        for group in groups:
+            last = points.loc[group[-1]]
+            if abs(last[x] - row[x]) < 0.045 and abs(last[y] - row[y]) < 0.0065:
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    return [points.loc[group] for group in groups]
 
 
 def draw() -> None:
@@ -232,13 +249,22 @@ def draw() -> None:
         x, y = "kept, class mean", "right, class mean"
         curve = found[found["kind"] == "threshold"]
         axis.plot(curve[x], curve[y], color="0.6", zorder=1, label="one threshold on confidence")
-        points = found[found["kind"] == "filter"]
+        dropping = found["what"].str.startswith("boundary_band")
+        points = found[(found["kind"] == "filter") | dropping]
         axis.scatter(points[x], points[y], s=22, zorder=2)
-        for _, row in points.iterrows():
-            label, place = str(row["what"]).split(",")[0], (row[x], row[y])
-            axis.annotate(label, place, (3, 3), textcoords="offset points", fontsize=7)
+        for group in _near(points, x, y):
+            names, at = group["what"].str.split(",").str[0], (group[x].mean(), group[y].min())
+            left = at[0] > 0.82
+            axis.annotate(
+                ", ".join(names),
+                at,
+                (-7 if left else 5, -9 if left else 4),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                fontsize=7,
+            )
         axis.set(title=setting.title, xlabel="kept, mean over classes", ylabel="right, of these")
-        axis.legend(loc="lower left", frameon=False)
+        axis.legend(loc="upper right", frameon=False)
     figure.savefig(PICTURE, dpi=110)
 
 
