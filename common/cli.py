@@ -176,11 +176,18 @@ def label(
     context: typer.Context,
     run: RunFolder,
     output: Annotated[Path, typer.Option(help="Where to write the label maps.")],
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", help="Change source, filter or refiners: filter={...}.", metavar="KEY=VALUE"
+        ),
+    ] = [],  # noqa: B006 (typer copies it)
 ) -> None:
     """Write what a run would teach of each unlabeled case, as label maps to open and train on."""
     from common import verbs
 
-    written = verbs.label(run, _command(context).adapter(), output, watch=_say_case)
+    adapter = _command(context).adapter()
+    written = verbs.label(run, adapter, output, overrides=overrides, watch=_say_case)
     said = "pseudo-label" if len(written) == 1 else "pseudo-labels"
     out.print(f"Wrote {len(written)} {said}. To train on them, say in a config:")
     out.print(f"  domain.weak_labels: {{scribbles: {escape(str(output / 'labels'))}}}")

@@ -23,6 +23,7 @@ from common.splits import Splits
 from common.weak_labels import WeakLabelFiles
 
 R = TypeVar("R", bound="Run")
+S = TypeVar("S", bound=Settings)
 
 logger = logging.getLogger("seg_ssl")
 
@@ -110,6 +111,24 @@ def load(path: Path, schema: type[R], overrides: Sequence[str] = ()) -> R:
         raise ConfigError.listing(path, problems) from None
 
 
+def changed(settings: S, overrides: Sequence[str]) -> S:
+    """``settings`` with ``overrides`` such as ``"filter.threshold=0.9"``.
+
+    Raises:
+        ConfigError: Naming every problem at once.
+    """
+    values = settings.model_dump(mode="json")
+    for override in overrides:
+        _override(values, override)
+    try:
+        return type(settings).model_validate(values)
+    except ValidationError as error:
+        shape = type(settings).model_json_schema()
+        document = yaml.compose(yaml.safe_dump(values), Loader=yaml.SafeLoader)
+        problems = [_explain(each, document, shape, of_file=False) for each in error.errors()]
+        raise ConfigError.listing("what --set asks for", problems) from None
+
+
 def save(run: Run, path: Path) -> None:
     """Write ``run`` fully resolved, so that ``load`` gives it back."""
     path.write_text(dump(run), encoding="utf-8")
@@ -181,7 +200,9 @@ def _repeated(node: yaml.Node | None, prefix: str = "") -> Iterator[str]:
         yield from _repeated(value, f"{prefix}{key.value}.")
 
 
-def _explain(error: ErrorDetails, document: yaml.Node | None, shape: Shape) -> str:
+def _explain(
+    error: ErrorDetails, document: yaml.Node | None, shape: Shape, *, of_file: bool = True
+) -> str:
     if not error["loc"]:  # of several sections at once: the sentence names them
         return _reason(error, shape)
     keys, node, lost = [], document, False
@@ -192,7 +213,7 @@ def _explain(error: ErrorDetails, document: yaml.Node | None, shape: Shape) -> s
         keys.append(str(key))
         lost = lost or child is None
         node = child if child is not None else node
-    line = f" (line {node.start_mark.line + 1})" if node is not None else ""
+    line = f" (line {node.start_mark.line + 1})" if of_file and node is not None else ""
     return f"{'.'.join(keys)}{line}: {_reason(error, shape)}"
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from common import config
 from common.adapter import Adapter, file_name
 from common.environment import digest
-from common.errors import DataError, RunError
-from common.hidden_truth import Watch, guessed
+from common.errors import ConfigError, DataError, RunError
+from common.filters import All, AnyFilter
+from common.hidden_truth import Trust, Watch, guessed, in_words
 from common.record import write_whole
-from common.trained import restored
+from common.refiners import AnyRefiner
+from common.settings import Settings
+from common.sources import AnySource, Plain
+from common.trained import Trained, restored
 
 RECORD = "pseudo_labels.json"
 MAPS = "labels"
@@ -21,11 +27,20 @@ TRUSTED = 0.5
 """Pixels of at least so much trust keep their label; the others are unmarked."""
 
 
+class Labeling(Settings):
+    """How a network's predictions become pseudo-labels, as in ``method`` of a config."""
+
+    source: AnySource = Plain()
+    filter: AnyFilter = All()
+    refiners: tuple[AnyRefiner, ...] = ()
+
+
 def label(
     folder: Path,
     adapter: Adapter,
     output: Path,
     *,
+    overrides: Sequence[str] = (),
     watch: Watch = lambda what, done, total: None,
 ) -> list[Path]:
     """Write the pseudo-labels of every unlabeled case of a run, on the grid of its image.
@@ -37,24 +52,27 @@ def label(
         folder: Of the run.
         adapter: Of its domain.
         output: Holds the label maps in ``labels`` and what they are in ``pseudo_labels.json``.
+        overrides: Of the run's source, filter and refiners, such as ``"filter.threshold=0.9"``.
         watch: Hears of progress.
 
     Returns:
         The label maps, in the order of the cases.
 
     Raises:
+        ConfigError: When ``overrides`` cannot be used.
         DataError: When the run has no unlabeled case.
         RunError: When ``output`` holds pseudo-labels of something else, or cannot be written.
     """
     found = restored(folder, adapter)
     domain, network = found.domain, found.learner.nets.predictor.eval()
+    trusted = _trust(found, overrides)
     cases = [*domain.cases("unlabeled")]
     if not cases:
         raise DataError(f"run '{folder}' has no unlabeled case to label: see domain.splits.")
     record = {
         "run": folder.name,
         "checkpoint": digest([folder / "best.ckpt"]),
-        "trust": found.trust.name,
+        "trust": trusted.name,
         "unmarked below trust": TRUSTED,
         "cases": [case.id for case in cases],
     }
@@ -68,11 +86,31 @@ def label(
             written.append(there[0])
             continue
         with torch.inference_mode():
-            taught = guessed(domain, network, found.trust, case).taught
+            taught = guessed(domain, network, trusted, case).taught
             sure, probs = taught.weight[0] >= TRUSTED, taught.probs[0]
             written.append(domain.write_pseudo(probs, sure, case, maps, about=about))
         watch("labeled", index + 1, len(cases))
     return written
+
+
+def _trust(found: Trained, overrides: Sequence[str]) -> Trust:
+    """What the run makes of a prediction, but for what is overridden."""
+    method, domain = found.run.method, found.domain
+    own = Labeling(source=method.source, filter=method.filter, refiners=method.refiners)
+    asked = config.changed(own, overrides)
+    keep = found.trust.keep
+    if asked.filter != own.filter:
+        if asked.filter.learns:
+            raise ConfigError(
+                f"filter {asked.filter.name!r} is set while a run trains, so it cannot be chosen "
+                "afterwards. Label with a run that trained with it, or choose another filter."
+            )
+        keep = asked.filter.start(len(domain.task.classes))
+    if problem := asked.source.unfit(found.learner.nets, domain.mirrors):
+        raise ConfigError(f"--set source: {problem}")
+    return Trust(
+        in_words(asked.filter, asked.refiners, asked.source), keep, asked.refiners, asked.source
+    )
 
 
 def _claim(output: Path, record: dict[str, Any]) -> None:

@@ -32,6 +32,11 @@ class Filter(Settings):
         """Why it cannot judge so many classes, in a sentence; empty where it can, as most do."""
         return ""
 
+    @property
+    def learns(self) -> bool:
+        """Whether what it says depends on what it saw while a run trained."""
+        return False
+
     def start(self, num_classes: int) -> nn.Module:
         """The live filter for one run: a module, probabilities to weights."""
         return _Pure(self)
@@ -39,6 +44,11 @@ class Filter(Settings):
 
 class LiveFilter(Filter):
     """A filter whose say is that of its live module, because that remembers or keeps tensors."""
+
+    @property
+    def learns(self) -> bool:
+        """As most of these do."""
+        return True
 
     def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
         """As the first batch of a run is judged."""
@@ -62,6 +72,11 @@ class CalibratedFilter(Filter):
     every: Positive = 500  # optimizer steps
     folds: Positive = 4  # at most one for each labeled case
     fold_steps: Positive = 300  # of supervised training, for each fold
+
+    @property
+    def learns(self) -> bool:
+        """From held-out cases."""
+        return True
 
     @property
     @abstractmethod

@@ -25,6 +25,11 @@ class ClassConfidence(LiveFilter):
     name: Literal["class_confidence"] = "class_confidence"
     thresholds: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.95,)
 
+    @property
+    def learns(self) -> bool:
+        """The settings say all."""
+        return False
+
     def start(self, num_classes: int) -> nn.Module:
         """The live filter.
 

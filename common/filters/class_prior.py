@@ -34,6 +34,11 @@ class ClassPrior(LiveFilter):
     kept: Share = 0.5  # 0.4 in the first round of [1], more in later ones
     prior: tuple[Fraction, ...] = ()
 
+    @property
+    def learns(self) -> bool:
+        """The prior, where none is given."""
+        return not self.prior
+
     def start(self, num_classes: int) -> nn.Module:
         """The live filter.
 

@@ -45,6 +45,11 @@ class Product(Filter):
     def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
         return torch.stack([each(probs, progress) for each in self.filters]).prod(dim=0)
 
+    @property
+    def learns(self) -> bool:
+        """Where one of them does."""
+        return any(each.learns for each in self.filters)
+
     def start(self, num_classes: int) -> nn.Module:
         return _Multiplied(each.start(num_classes) for each in self.filters)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common import verbs
-from common.errors import DataError, RunError
+from common.errors import ConfigError, DataError, RunError
 from common.pool import RECORD
 from common.trained import restored
 from medseg_ssl.domain import medseg
@@ -126,3 +126,32 @@ def test_a_class_with_the_value_of_unmarked_voxels_is_refused(tmp_path):
     labels[0] = 255
     with pytest.raises(DataError, match="label value 255, which says that nothing is known"):
         write_labels(labels, case, tmp_path / "some.nii", names=("a", "b"))
+
+
+def test_a_supervised_run_is_labeled_with_a_filter_named_afterwards(tmp_path):
+    run = a_run(tmp_path, filter={"name": "all"})
+    values = run.model_dump(mode="json") | {"method": {"name": "supervised"}}
+    verbs.train(medseg.schema.model_validate(values), medseg, tmp_path / "run")
+    half = ["filter={name: class_ratio, kept: 0.25}", "refiners=[{name: largest_component}]"]
+    written = verbs.label(tmp_path / "run", medseg, tmp_path / "pool", overrides=half)
+    assert 0.2 < (voxels(written[0]) != UNMARKED).mean() < 0.3
+    record = json.loads((tmp_path / "pool" / RECORD).read_text("utf-8"))
+    assert record["trust"] == "class_ratio, kept 0.25; then largest_component"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("filter={name: soft}", "filter 'soft' is set while a run trains, so it cannot be chosen"),
+        ("filter={name: class_calibrated}", "'class_calibrated' is set while a run trains"),
+        ("filter={name: confidance}", r"filter: no 'confidance' here. Choose .* Did you mean"),
+        ("filter.threshold=2", "filter.threshold: a fraction runs from 0 to 1, got 2"),
+        ("source={name: mc_dropout}", "would get the same answer each time"),
+        ("steps=5", "steps: unknown key"),
+    ],
+)
+def test_what_cannot_be_chosen_afterwards_is_refused(tmp_path, override, words):
+    folder = trained(tmp_path, filter={"name": "confidence", "threshold": 0.5})
+    with pytest.raises(ConfigError, match=words):
+        verbs.label(folder, medseg, tmp_path / "pool", overrides=[override])
+    assert not (tmp_path / "pool").exists()
