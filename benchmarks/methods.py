@@ -59,7 +59,13 @@ COMPARISONS = {
     "rsseg": Comparison("methods_rsseg", rsseg, arms("rsseg"), ("miou", "")),
 }
 
-if __name__ == "__main__":
+
+def chosen_domain() -> str:
+    """The first word of the command line, taken from it."""
     if sys.argv[1:2] not in (["medseg"], ["rsseg"]):
-        raise SystemExit("Say which: python -m benchmarks.methods medseg, or rsseg.")
-    main(COMPARISONS[sys.argv.pop(1)])
+        raise SystemExit("Say which: medseg, or rsseg.")
+    return sys.argv.pop(1)
+
+
+if __name__ == "__main__":
+    main(COMPARISONS[chosen_domain()])
