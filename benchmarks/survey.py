@@ -23,7 +23,7 @@ STORED_ONLY = "method.filter={name: confidence, threshold: 1.0}"
 """The second network learns from what the first one marked."""
 ROUNDS = {
     "self-training": "filter={name: all}",
-    "self-training, confidence 0.9": "filter={name: confidence, threshold: 0.9}",
+    "self-training-0.9": "filter={name: confidence, threshold: 0.9}",
 }
 
 
