@@ -10,12 +10,16 @@
 """
 
 import functools
+from pathlib import Path
 
 import pandas as pd
 
 from benchmarks import methods
 from benchmarks.arms import ROOT, Arm, Comparison, finished, main, train_and_test
 from common import verbs
+from common.hidden_truth import judge_pseudo_labels
+from common.pool import trust_of
+from common.trained import restored
 
 ONLINE = ("supervised", "fixmatch", "cross_pseudo")
 """Arms of methods.py."""
@@ -39,7 +43,21 @@ def self_taught(comparison: Comparison, arm: Arm, seed: int, *, domain: str) -> 
     verbs.label(first, comparison.adapter, pool, overrides=[ROUNDS[arm.name]])
     stored = f"domain.weak_labels={{scribbles: {pool / 'labels'}}}"
     second = Arm(arm.name, arm.config, (*arm.overrides, stored), arm.seeds)
-    return train_and_test(comparison, second, seed)
+    return train_and_test(comparison, second, seed).assign(**quality(comparison, arm, first, seed))
+
+
+def quality(comparison: Comparison, arm: Arm, first: Path, seed: int) -> dict[str, float]:
+    """Coverage and precision of what the first network marked, where the truth is known."""
+    found = restored(first, comparison.adapter)
+    network, trust = found.learner.nets.predictor, trust_of(found, [ROUNDS[arm.name]])
+    judged = judge_pseudo_labels(
+        found.domain, network, trust, seed=seed, watch=lambda what, done, total: None
+    )
+    assert judged is not None
+    predicted, kept, right = (
+        sum(getattr(judged.quality, name)) for name in ("predicted", "kept", "right")
+    )
+    return {"coverage": kept / predicted, "precision": right / kept}
 
 
 def shared(domain: str, seed: int) -> list[str]:

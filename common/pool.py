@@ -65,7 +65,7 @@ def label(
     """
     found = restored(folder, adapter)
     domain, network = found.domain, found.learner.nets.predictor.eval()
-    trusted = _trust(found, overrides)
+    trusted = trust_of(found, overrides)
     cases = [*domain.cases("unlabeled")]
     if not cases:
         raise DataError(f"run '{folder}' has no unlabeled case to label: see domain.splits.")
@@ -93,7 +93,7 @@ def label(
     return written
 
 
-def _trust(found: Trained, overrides: Sequence[str]) -> Trust:
+def trust_of(found: Trained, overrides: Sequence[str]) -> Trust:
     """What the run makes of a prediction, but for what is overridden."""
     method, domain = found.run.method, found.domain
     own = Labeling(source=method.source, filter=method.filter, refiners=method.refiners)
