@@ -52,14 +52,12 @@ def caveats(
 
 
 def alarms(classes: Sequence[Look], log: Log, diagnosis: Diagnosis | None) -> list[str]:
-    """How pseudo-labels collapsed while training, as far as the log and a diagnosis know.
-
-    Whether teacher and student agree on everything no log says.
-    """
+    """How pseudo-labels collapsed while training, as far as the log and a diagnosis know."""
     return [
         *_about_coverage(log, diagnosis),
         *_about_filter(classes, log),
         *_about_vanished(classes, log),
+        *_about_agreement(log),
         *(_about_drift(diagnosis, log) if diagnosis else ()),
     ]
 
@@ -125,6 +123,17 @@ def _about_coverage(log: Log, diagnosis: Diagnosis | None) -> Iterator[str]:
         yield (
             f"The filter kept {percent(1.0)} of all unlabeled pixels in {_steps(coverage)}: it "
             "dropped nothing, so what is wrong was taught as well. Raise its threshold."
+        )
+
+
+def _about_agreement(log: Log) -> Iterator[str]:
+    """Networks that have nothing left to teach each other."""
+    agreement = log.get("held_out_agreement", ())
+    if agreement and agreement[-1][1] > 1 - NOTHING:
+        yield (
+            f"At step {agreement[-1][0]:,g} teacher and student (or all peers) name the same "
+            f"class for {percent(1.0)} of the pixels of validation cases: neither corrects the "
+            "other any more. Make their views differ more, or lower the decay of the teacher."
         )
 
 

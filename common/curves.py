@@ -72,6 +72,16 @@ def curves(found: Evaluation, log: Log) -> list[Chart]:
             [0.0],
         ),
         (
+            "Agreement on validation cases",
+            "Share of the pixels for which teachers and students, or all peers, name one class.",
+            [
+                Series("all of them", INK, points)
+                for points in [log.get("held_out_agreement", ())]
+                if points
+            ],
+            [1.0],
+        ),
+        (
             "Predicted classes",
             "Share of the unlabeled pixels that each class was predicted for.",
             by_class(log, "share", found.classes),

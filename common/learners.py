@@ -24,6 +24,11 @@ class Networks(nn.Module):
     def predictor(self) -> nn.Module:
         """The network to validate, test and ship: ``(B, C, *S)`` to logits ``(B, K, *S)``."""
 
+    @property
+    def opinions(self) -> tuple[nn.Module, ...]:
+        """Those who teach and who learn from them; none where a network teaches itself."""
+        return ()
+
     def after_step(self, step: int, progress: float = 1.0) -> None:
         """Follow optimizer step ``step``, counted from 0. Most networks have nothing to do."""
 
@@ -64,6 +69,10 @@ class TeacherStudent(Networks):
     @property
     def predictor(self) -> nn.Module:
         return self.teacher
+
+    @property
+    def opinions(self) -> tuple[nn.Module, ...]:
+        return self.teacher, self.student
 
     def train(self, mode: bool = True) -> TeacherStudent:
         """Put the student in training mode; the teacher always predicts as in a test."""
@@ -119,6 +128,10 @@ class TeachersStudent(Networks):
     def predictor(self) -> SoftVote:
         return SoftVote(self.teachers)
 
+    @property
+    def opinions(self) -> tuple[nn.Module, ...]:
+        return *self.teachers, self.student
+
     def train(self, mode: bool = True) -> TeachersStudent:
         """Put the student in training mode; the teachers always predict as in a test."""
         super().train(mode)
@@ -159,6 +172,10 @@ class Peers(Networks):
     @property
     def predictor(self) -> nn.Module:
         return SoftVote(self.peers)
+
+    @property
+    def opinions(self) -> tuple[nn.Module, ...]:
+        return tuple(self.peers)
 
 
 class Heads(Networks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
@@ -28,7 +28,8 @@ def validation(
     Args:
         domain: Has the cases.
         learner: Whose pseudo-labels are judged there as well, if its method makes some: for each
-            class how much is kept, how much of that is right, and the calibration error.
+            class how much is kept, how much of that is right, and the calibration error; and on how
+            many pixels its teachers and students, or its peers, agree.
     """
     if next(iter(domain.cases("validation")), None) is None:
         return None
@@ -45,7 +46,9 @@ def validation(
         metric, label = domain.headline
         score = float(summary[domain.headline])
         values = {f"validation/{metric}/{label}": score}
-        return Validation(score, values | (_of_pseudo_labels(looks) if looks else {}))
+        values |= _of_pseudo_labels(looks) if looks else {}
+        values |= _agreement(domain, learner.nets.opinions) if learner is not None else {}
+        return Validation(score, values)
 
     return validate
 
@@ -96,3 +99,16 @@ def _of_pseudo_labels(looks: list[Seen]) -> dict[str, float]:
         for index, value in enumerate(of_classes)
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _agreement(domain: Domain, opinions: Sequence[nn.Module]) -> dict[str, float]:
+    """The share of pixels for which all ``opinions`` name one class; nothing of fewer than two."""
+    if len(opinions) < 2:
+        return {}
+    alike = pixels = 0
+    for case in domain.cases("validation"):
+        with torch.inference_mode():
+            first, *others = (domain.predict(each, case).argmax(dim=0) for each in opinions)
+        same = torch.stack([each == first for each in others]).all(dim=0)
+        alike, pixels = alike + int(same.sum()), pixels + same.numel()
+    return {"held_out_agreement": alike / pixels}

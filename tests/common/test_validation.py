@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from common.caveats import alarms
 from common.curves import curves, read_curves
 from common.filters import Confidence, Conformal
 from common.fit import Company, FitSettings, Learner, Validation
-from common.methods import FixMatch, Method, Supervised
+from common.methods import CrossPseudo, FixMatch, MeanTeacher, Method, Supervised
 from common.refiners import LargestComponent
 from common.schedules import Linear
 from common.sources import Mirrored
@@ -98,3 +99,36 @@ def test_a_run_writes_them_down_and_its_report_draws_them(tmp_path: Path) -> Non
     titles = {chart.title: chart for chart in curves(found, log)}
     shown = titles["Pseudo-labels on validation cases, kept"]
     assert [line.name for line in shown.lines] == ["rest", "disc"]
+
+
+def test_a_copy_agrees_with_its_student_and_different_peers_do_not() -> None:
+    domain = World()
+    learner = Learner(MeanTeacher(), domain).eval()
+    values = validation(domain, learner)(learner.nets.predictor, 1.0).values
+    assert values["held_out_agreement"] == 1.0  # the teacher starts as a copy
+
+    torch.manual_seed(1)
+    learner = Learner(CrossPseudo(), domain).eval()
+    found = validation(domain, learner)(learner.nets.predictor, 1.0).values["held_out_agreement"]
+    first, second = learner.nets.peers
+    with torch.no_grad():
+        pairs = [
+            (domain.predict(first, case).argmax(0), domain.predict(second, case).argmax(0))
+            for case in domain.cases("validation")
+        ]
+    alike = torch.stack([one == other for one, other in pairs]).double().mean()
+    assert found == pytest.approx(float(alike))
+    assert found < 1
+
+
+def test_who_teaches_itself_has_nobody_to_agree_with() -> None:
+    assert "held_out_agreement" not in judged(World(), FixMatch()).values
+
+
+@pytest.mark.parametrize(("last", "warned"), [(1.0, True), (0.9997, True), (0.99, False)])
+def test_agreement_on_everything_is_an_alarm(last: float, warned: bool) -> None:
+    said = alarms((), {"held_out_agreement": [(100, 0.5), (2000, last)]}, None)
+    assert [each for each in said if "At step 2,000 teacher and student" in each] == (
+        said if warned else []
+    )
+    assert bool(said) == warned
