@@ -18,7 +18,7 @@ from benchmarks import methods
 from benchmarks.arms import ROOT, Arm, Comparison, finished, main, train_and_test
 from common import verbs
 from common.hidden_truth import judge_pseudo_labels
-from common.pool import trust_of
+from common.pool import labeling, trust_of
 from common.trained import restored
 
 ONLINE = ("supervised", "fixmatch", "cross_pseudo")
@@ -40,7 +40,7 @@ def self_taught(comparison: Comparison, arm: Arm, seed: int, *, domain: str) -> 
         config, comparison.adapter, [*shared(domain, seed), "domain.batch.unlabeled=4"]
     )
     verbs.train(run, comparison.adapter, first)
-    verbs.label(first, comparison.adapter, pool, overrides=[ROUNDS[arm.name]])
+    verbs.label([first], comparison.adapter, pool, overrides=[ROUNDS[arm.name]])
     stored = f"domain.weak_labels={{scribbles: {pool / 'labels'}}}"
     second = Arm(arm.name, arm.config, (*arm.overrides, stored), arm.seeds)
     return train_and_test(comparison, second, seed).assign(**quality(comparison, arm, first, seed))
@@ -49,7 +49,8 @@ def self_taught(comparison: Comparison, arm: Arm, seed: int, *, domain: str) -> 
 def quality(comparison: Comparison, arm: Arm, first: Path, seed: int) -> dict[str, float]:
     """Coverage and precision of what the first network marked, where the truth is known."""
     found = restored(first, comparison.adapter)
-    network, trust = found.learner.nets.predictor, trust_of(found, [ROUNDS[arm.name]])
+    network = found.learner.nets.predictor
+    trust = trust_of(found, labeling(found, [ROUNDS[arm.name]]))
     judged = judge_pseudo_labels(
         found.domain, network, trust, seed=seed, watch=lambda what, done, total: None
     )

@@ -174,7 +174,9 @@ def predict(
 @app.command()
 def label(
     context: typer.Context,
-    run: RunFolder,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Run folders; several are combined.")
+    ],
     output: Annotated[Path, typer.Option(help="Where to write the label maps.")],
     overrides: Annotated[
         list[str],
@@ -187,7 +189,7 @@ def label(
     from common import verbs
 
     adapter = _command(context).adapter()
-    written = verbs.label(run, adapter, output, overrides=overrides, watch=_say_case)
+    written = verbs.label(runs, adapter, output, overrides=overrides, watch=_say_case)
     said = "pseudo-label" if len(written) == 1 else "pseudo-labels"
     out.print(f"Wrote {len(written)} {said}. To train on them, say in a config:")
     out.print(f"  domain.weak_labels: {{scribbles: {escape(str(output / 'labels'))}}}")

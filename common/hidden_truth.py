@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.batch import ClassVolume, Grid, Pixel, SoftPseudo
+from common.batch import ClassVolume, Grid, Pixel, SoftPseudo, Whole
 from common.domain import Case, Domain
 from common.filters import Filter
 from common.keys import written
@@ -61,14 +61,19 @@ def guessed(domain: Domain, network: nn.Module, trusted: Trust, case: Case) -> G
 
     Weak labels are left out, so every class stays possible; a piece or a hole is that of the case.
     """
-    weak, pixel = domain.whole(case)
     with torch.inference_mode():
         network = asked(network, trusted.source, domain.mirrors)
         probs = domain.predict(network, case).cpu().float()
-        guess = SoftPseudo(probs[None], trust(probs[None], trusted.keep, weak.valid))
-        if trusted.refiners:
-            guess = chained(trusted.refiners, lambda: pixel)(guess, weak)
-    return Guess(probs, guess, pixel)
+    whole = domain.whole(case)
+    return Guess(probs, taught(probs, trusted, whole), whole.pixel)
+
+
+@torch.inference_mode()
+def taught(probs: ClassVolume, trusted: Trust, whole: Whole) -> SoftPseudo:
+    """What the run would teach of a whole case that was predicted as ``probs``, a batch of one."""
+    weak, pixel = whole
+    guess = SoftPseudo(probs[None], trust(probs[None], trusted.keep, weak.valid))
+    return chained(trusted.refiners, lambda: pixel)(guess, weak) if trusted.refiners else guess
 
 
 def look(domain: Domain, network: nn.Module, trusted: Trust, case: Case, truth: Grid) -> Seen:

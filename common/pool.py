@@ -11,14 +11,16 @@ import torch
 
 from common import config
 from common.adapter import Adapter, file_name
+from common.batch import ClassVolume
+from common.domain import Case
 from common.environment import digest
 from common.errors import ConfigError, DataError, RunError
 from common.filters import All, AnyFilter
-from common.hidden_truth import Trust, Watch, guessed, in_words
+from common.hidden_truth import Trust, Watch, in_words, taught
 from common.record import write_whole
 from common.refiners import AnyRefiner
 from common.settings import Settings
-from common.sources import AnySource, Plain
+from common.sources import COMBINED, AnySource, Combine, Plain, asked
 from common.trained import Trained, restored
 
 RECORD = "pseudo_labels.json"
@@ -28,31 +30,33 @@ TRUSTED = 0.5
 
 
 class Labeling(Settings):
-    """How a network's predictions become pseudo-labels, as in ``method`` of a config."""
+    """How predictions become pseudo-labels, as in ``method`` of a config."""
 
     source: AnySource = Plain()
+    combine: Combine = "mean"  # of several runs
     filter: AnyFilter = All()
     refiners: tuple[AnyRefiner, ...] = ()
 
 
 def label(
-    folder: Path,
+    folders: Sequence[Path],
     adapter: Adapter,
     output: Path,
     *,
     overrides: Sequence[str] = (),
     watch: Watch = lambda what, done, total: None,
 ) -> list[Path]:
-    """Write the pseudo-labels of every unlabeled case of a run, on the grid of its image.
+    """Write pseudo-labels of every unlabeled case of a run, on the grid of its image.
 
-    A pixel is marked where the run trusts it, after source, filter and refiners. What a call was
-    cut off from is done by the next one; a case that has its file is left alone.
+    A pixel is marked where the run trusts it, after source, filter and refiners. With several
+    runs their predictions are combined first; cases, filter and refiners are those of the first.
+    What a call was cut off from is done by the next one; a case that has its file is left alone.
 
     Args:
-        folder: Of the run.
-        adapter: Of its domain.
+        folders: Of the runs, one or more.
+        adapter: Of their domain.
         output: Holds the label maps in ``labels`` and what they are in ``pseudo_labels.json``.
-        overrides: Of the run's source, filter and refiners, such as ``"filter.threshold=0.9"``.
+        overrides: Of source, filter, refiners and combine, such as ``"filter.threshold=0.9"``.
         watch: Hears of progress.
 
     Returns:
@@ -61,23 +65,30 @@ def label(
     Raises:
         ConfigError: When ``overrides`` cannot be used.
         DataError: When the run has no unlabeled case.
-        RunError: When ``output`` holds pseudo-labels of something else, or cannot be written.
+        RunError: When runs differ in their classes, ``output`` holds pseudo-labels of something
+            else, or cannot be written.
     """
-    found = restored(folder, adapter)
-    domain, network = found.domain, found.learner.nets.predictor.eval()
-    trusted = trust_of(found, overrides)
+    runs = [restored(folder, adapter) for folder in folders]
+    _check_alike(runs, folders)
+    domain, own = runs[0].domain, labeling(runs[0], overrides)
+    if len(runs) == 1 and own.combine != "mean":
+        raise ConfigError("--set combine: one run has nothing to combine. Name several, or none.")
+    trusted = trust_of(runs[0], own)
     cases = [*domain.cases("unlabeled")]
     if not cases:
-        raise DataError(f"run '{folder}' has no unlabeled case to label: see domain.splits.")
+        raise DataError(f"run '{folders[0]}' has no unlabeled case to label: see domain.splits.")
+    checkpoints = [digest([folder / "best.ckpt"]) for folder in folders]
     record = {
-        "run": folder.name,
-        "checkpoint": digest([folder / "best.ckpt"]),
+        "runs": [folder.name for folder in folders],
+        "checkpoints": checkpoints,
+        "combine": own.combine if len(folders) > 1 else None,
         "trust": trusted.name,
         "unmarked below trust": TRUSTED,
         "cases": [case.id for case in cases],
     }
     _claim(output, record)
-    about = f"pseudo-label of run {folder.name}, checkpoint {record['checkpoint']}"
+    names = (folder.name for folder in folders)
+    about = f"pseudo-label of {', '.join(names)}, checkpoint {', '.join(checkpoints)}"
     maps, written = output / MAPS, []
     maps.mkdir(exist_ok=True)
     for index, case in enumerate(cases):
@@ -85,32 +96,64 @@ def label(
         if there:
             written.append(there[0])
             continue
-        with torch.inference_mode():
-            taught = guessed(domain, network, trusted, case).taught
-            sure, probs = taught.weight[0] >= TRUSTED, taught.probs[0]
-            written.append(domain.write_pseudo(probs, sure, case, maps, about=about))
+        guess = taught(_together(runs, own, case), trusted, domain.whole(case))
+        sure, probs = guess.weight[0] >= TRUSTED, guess.probs[0]
+        written.append(domain.write_pseudo(probs, sure, case, maps, about=about))
         watch("labeled", index + 1, len(cases))
     return written
 
 
-def trust_of(found: Trained, overrides: Sequence[str]) -> Trust:
-    """What the run makes of a prediction, but for what is overridden."""
-    method, domain = found.run.method, found.domain
+def labeling(found: Trained, overrides: Sequence[str]) -> Labeling:
+    """How the run makes pseudo-labels, but for what is overridden.
+
+    Raises:
+        ConfigError: When ``overrides`` cannot be used.
+    """
+    method = found.run.method
     own = Labeling(source=method.source, filter=method.filter, refiners=method.refiners)
-    asked = config.changed(own, overrides)
+    return config.changed(own, overrides)
+
+
+def trust_of(found: Trained, own: Labeling) -> Trust:
+    """What is made of predictions of the run, or of several, when ``own`` says how.
+
+    Raises:
+        ConfigError: When that cannot be had from a finished run.
+    """
+    method, domain = found.run.method, found.domain
     keep = found.trust.keep
-    if asked.filter != own.filter:
-        if asked.filter.learns:
+    if own.filter != method.filter:
+        if own.filter.learns:
             raise ConfigError(
-                f"filter {asked.filter.name!r} is set while a run trains, so it cannot be chosen "
+                f"filter {own.filter.name!r} is set while a run trains, so it cannot be chosen "
                 "afterwards. Label with a run that trained with it, or choose another filter."
             )
-        keep = asked.filter.start(len(domain.task.classes))
-    if problem := asked.source.unfit(found.learner.nets, domain.mirrors):
+        keep = own.filter.start(len(domain.task.classes))
+    if problem := own.source.unfit(found.learner.nets, domain.mirrors):
         raise ConfigError(f"--set source: {problem}")
-    return Trust(
-        in_words(asked.filter, asked.refiners, asked.source), keep, asked.refiners, asked.source
-    )
+    words = in_words(own.filter, own.refiners, own.source)
+    return Trust(words, keep, own.refiners, own.source)
+
+
+def _together(runs: Sequence[Trained], own: Labeling, case: Case) -> ClassVolume:
+    """What all runs say of a case, each asked by the source and in its own way of seeing it."""
+    answers = []
+    for run in runs:
+        domain, network = run.domain, run.learner.nets.predictor.eval()
+        network = asked(network, own.source, domain.mirrors)
+        with torch.inference_mode():
+            answers.append(domain.predict(network, case).cpu().float())
+    return COMBINED[own.combine](torch.stack(answers)[:, None])[0]
+
+
+def _check_alike(runs: Sequence[Trained], folders: Sequence[Path]) -> None:
+    tasks = [(run.domain.task.channels, run.domain.task.classes) for run in runs]
+    for task, folder in zip(tasks, folders, strict=True):
+        if task != tasks[0]:
+            raise RunError(
+                f"'{folder}' has other channels or classes than '{folders[0]}'. Runs that label "
+                "together must have been trained for the same classes, in the same order."
+            )
 
 
 def _claim(output: Path, record: dict[str, Any]) -> None:

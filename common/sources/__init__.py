@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from common.sources.asked import asked
-from common.sources.base import Mirrors, Source
+from common.sources.base import COMBINED, Combine, Mirrors, Source
 from common.sources.mc_dropout import MCDropout
 from common.sources.mirrored import Mirrored
 from common.sources.plain import Plain
@@ -15,7 +15,9 @@ AnySource = Annotated[MCDropout | Mirrored | Plain | Sharpened, Field(discrimina
 """What ``source:`` may say in a YAML file."""
 
 __all__ = [
+    "COMBINED",
     "AnySource",
+    "Combine",
     "MCDropout",
     "Mirrored",
     "Mirrors",

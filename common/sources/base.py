@@ -15,6 +15,9 @@ from common.agreement import mean_by_certainty
 from common.batch import Image, Logits
 from common.settings import Settings
 
+Combine = Literal["mean", "vote", "by_certainty"]
+"""How several answers become one."""
+
 Mirrors = Sequence[int]
 """Spatial axes, counted from 0, along which a domain takes images and their mirror images alike."""
 
@@ -41,7 +44,7 @@ class SeveralLooks(Source):
     AD-MT). A network in training mode takes its batch-norm statistics from the first look alone.
     """
 
-    combine: Literal["mean", "vote", "by_certainty"] = "mean"
+    combine: Combine = "mean"
 
     @abstractmethod
     def looks(self, network: nn.Module, image: Image, mirrors: Mirrors) -> Iterator[Logits]:
@@ -61,7 +64,7 @@ def share_of_votes(answers: Tensor) -> Tensor:
     return torch.zeros_like(answers).scatter_(2, first, 1.0).mean(dim=0)
 
 
-COMBINED: Mapping[str, Callable[[Tensor], Tensor]] = {
+COMBINED: Mapping[Combine, Callable[[Tensor], Tensor]] = {
     "mean": lambda answers: answers.mean(dim=0),
     "vote": share_of_votes,
     "by_certainty": mean_by_certainty,

@@ -47,7 +47,7 @@ def voxels(path: Path) -> np.ndarray:
 
 def test_pseudo_labels_lie_on_the_grid_of_the_file_and_are_unmarked_in_doubt(tmp_path):
     folder = trained(tmp_path, filter={"name": "class_ratio", "kept": 0.5})
-    written = verbs.label(folder, medseg, tmp_path / "pool")
+    written = verbs.label([folder], medseg, tmp_path / "pool")
 
     assert [path.name for path in written] == ["c1.nii.gz", "c2.nii.gz"]
     found = restored(folder, medseg)
@@ -60,7 +60,7 @@ def test_pseudo_labels_lie_on_the_grid_of_the_file_and_are_unmarked_in_doubt(tmp
         values = np.array(case.values)[predicted.numpy()]
         np.testing.assert_array_equal(voxels(path)[marked], values[marked])
         about = json.loads(label.header.extensions[0].get_content())["about"]
-        assert about.startswith("pseudo-label of run run, checkpoint ")
+        assert about.startswith("pseudo-label of run, checkpoint ")
     record = json.loads((tmp_path / "pool" / RECORD).read_text("utf-8"))
     assert record["trust"] == "class_ratio, kept 0.5"
     assert record["cases"] == ["c1", "c2"]
@@ -68,12 +68,12 @@ def test_pseudo_labels_lie_on_the_grid_of_the_file_and_are_unmarked_in_doubt(tmp
 
 def test_a_second_call_goes_on_and_leaves_what_is_there_alone(tmp_path):
     folder = trained(tmp_path, filter={"name": "all"})
-    first, second = verbs.label(folder, medseg, tmp_path / "pool")
+    first, second = verbs.label([folder], medseg, tmp_path / "pool")
     whole = second.read_bytes()
     first.write_bytes(b"corrected by hand")
     second.unlink()
     seen = []
-    again = verbs.label(folder, medseg, tmp_path / "pool", watch=lambda *said: seen.append(said))
+    again = verbs.label([folder], medseg, tmp_path / "pool", watch=lambda *said: seen.append(said))
     assert again == [first, second]
     assert seen == [("labeled", 2, 2)]
     assert first.read_bytes() == b"corrected by hand"
@@ -82,7 +82,7 @@ def test_a_second_call_goes_on_and_leaves_what_is_there_alone(tmp_path):
 
 def test_pseudo_labels_teach_another_run_as_scribbles(tmp_path):
     folder = trained(tmp_path, filter={"name": "all"})
-    verbs.label(folder, medseg, tmp_path / "pool")
+    verbs.label([folder], medseg, tmp_path / "pool")
     weak = {"scribbles": str(tmp_path / "pool" / "labels")}
     run = a_run(tmp_path, filter={"name": "confidence", "threshold": 1.0}, weak_labels=weak)
     assert verbs.train(run, medseg, tmp_path / "second").finished
@@ -94,12 +94,12 @@ def test_pseudo_labels_teach_another_run_as_scribbles(tmp_path):
 def test_a_folder_of_something_else_is_refused(tmp_path):
     folder = trained(tmp_path, filter={"name": "all"})
     with pytest.raises(RunError, match=r"not empty and holds no pseudo_labels.json. Choose a new"):
-        verbs.label(folder, medseg, tmp_path / "data")
-    verbs.label(folder, medseg, tmp_path / "pool")
+        verbs.label([folder], medseg, tmp_path / "data")
+    verbs.label([folder], medseg, tmp_path / "pool")
     record = tmp_path / "pool" / RECORD
     record.write_text(record.read_text("utf-8").replace('"all"', '"soft"'), "utf-8")
     with pytest.raises(RunError, match="pseudo-labels of another run, checkpoint or filter"):
-        verbs.label(folder, medseg, tmp_path / "pool")
+        verbs.label([folder], medseg, tmp_path / "pool")
 
 
 def test_a_run_without_unlabeled_cases_has_nothing_to_label(tmp_path):
@@ -107,7 +107,7 @@ def test_a_run_without_unlabeled_cases_has_nothing_to_label(tmp_path):
     values = run.model_dump(mode="json") | {"method": {"name": "supervised"}}
     verbs.train(medseg.schema.model_validate(values), medseg, tmp_path / "run")
     with pytest.raises(DataError, match="has no unlabeled case to label"):
-        verbs.label(tmp_path / "run", medseg, tmp_path / "pool")
+        verbs.label([tmp_path / "run"], medseg, tmp_path / "pool")
 
 
 def test_the_command_says_how_to_go_on(tmp_path):
@@ -133,7 +133,7 @@ def test_a_supervised_run_is_labeled_with_a_filter_named_afterwards(tmp_path):
     values = run.model_dump(mode="json") | {"method": {"name": "supervised"}}
     verbs.train(medseg.schema.model_validate(values), medseg, tmp_path / "run")
     half = ["filter={name: class_ratio, kept: 0.25}", "refiners=[{name: largest_component}]"]
-    written = verbs.label(tmp_path / "run", medseg, tmp_path / "pool", overrides=half)
+    written = verbs.label([tmp_path / "run"], medseg, tmp_path / "pool", overrides=half)
     assert 0.2 < (voxels(written[0]) != UNMARKED).mean() < 0.3
     record = json.loads((tmp_path / "pool" / RECORD).read_text("utf-8"))
     assert record["trust"] == "class_ratio, kept 0.25; then largest_component"
@@ -153,5 +153,60 @@ def test_a_supervised_run_is_labeled_with_a_filter_named_afterwards(tmp_path):
 def test_what_cannot_be_chosen_afterwards_is_refused(tmp_path, override, words):
     folder = trained(tmp_path, filter={"name": "confidence", "threshold": 0.5})
     with pytest.raises(ConfigError, match=words):
-        verbs.label(folder, medseg, tmp_path / "pool", overrides=[override])
+        verbs.label([folder], medseg, tmp_path / "pool", overrides=[override])
     assert not (tmp_path / "pool").exists()
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """Of two seeds, and of two spacings."""
+    home = tmp_path_factory.mktemp("two")
+    folders = []
+    for seed, spacing in ((0, 2.0), (1, 1.5)):
+        run = a_run(home / str(seed), filter={"name": "all"}).model_copy(update={"seed": seed})
+        values = run.model_dump(mode="json")
+        values["domain"]["spacing_mm"] = [spacing] * 3
+        folders.append(home / f"run{seed}")
+        verbs.train(medseg.schema.model_validate(values), medseg, folders[-1])
+    return folders
+
+
+@pytest.mark.parametrize("combine", ["mean", "vote", "by_certainty"])
+def test_several_runs_label_together(two_runs, tmp_path, combine):
+    overrides = [f"combine={combine}", "filter={name: confidence, threshold: 0.6}"]
+    written = verbs.label(two_runs, medseg, tmp_path / "pool", overrides=overrides)
+    founds = [restored(folder, medseg) for folder in two_runs]
+    for path, case in zip(written, founds[0].domain.cases("unlabeled"), strict=True):
+        both = np.stack([
+            found.domain.predict(found.learner.nets.predictor.eval(), case).numpy()
+            for found in founds
+        ])  # fmt: skip
+        entropy = -(both * np.log(both)).sum(axis=1, keepdims=True)
+        certainty = np.exp(-entropy) / np.exp(-entropy).sum(axis=0)
+        named = both.argmax(axis=1)
+        joint = {
+            "mean": both.mean(axis=0),
+            "vote": np.stack([(named == k).mean(axis=0) for k in range(3)]),
+            "by_certainty": (certainty * both).sum(axis=0),
+        }[combine]
+        sure = joint.max(axis=0)
+        told = np.abs(sure - 0.6) > 1e-4
+        assert told.mean() > 0.9
+        np.testing.assert_array_equal((voxels(path) != UNMARKED)[told], (sure >= 0.6)[told])
+        marked = told & (sure >= 0.6)
+        values = np.array(case.values)[joint.argmax(axis=0)]
+        np.testing.assert_array_equal(voxels(path)[marked], values[marked])
+    record = json.loads((tmp_path / "pool" / RECORD).read_text("utf-8"))
+    assert (record["runs"], record["combine"]) == (["run0", "run1"], combine)
+    assert len({*record["checkpoints"]}) == 2
+
+
+def test_runs_of_other_classes_do_not_label_together(two_runs, tmp_path):
+    run = a_run(tmp_path, filter={"name": "all"})
+    values = run.model_dump(mode="json")
+    values["domain"]["classes"][1]["name"] = "something else"
+    verbs.train(medseg.schema.model_validate(values), medseg, tmp_path / "run")
+    with pytest.raises(RunError, match="has other channels or classes than"):
+        verbs.label([two_runs[0], tmp_path / "run"], medseg, tmp_path / "pool")
+    with pytest.raises(ConfigError, match="one run has nothing to combine"):
+        verbs.label(two_runs[:1], medseg, tmp_path / "pool", overrides=["combine=vote"])

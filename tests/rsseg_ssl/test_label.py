@@ -25,7 +25,7 @@ def test_pseudo_labels_lie_where_their_scene_lies_and_teach_another_run(world, t
     half = "method.filter={name: class_ratio, kept: 0.5}"
     run = drafted(tmp_path, world, Wish(labeled=2), half)
     verbs.train(run, rsseg, tmp_path / "run")
-    written = verbs.label(tmp_path / "run", rsseg, tmp_path / "pool")
+    written = verbs.label([tmp_path / "run"], rsseg, tmp_path / "pool")
 
     found = restored(tmp_path / "run", rsseg)
     cases = [*found.domain.cases("unlabeled")]
@@ -38,7 +38,7 @@ def test_pseudo_labels_lie_where_their_scene_lies_and_teach_another_run(world, t
                 image.shape,
             )
             values = label.read(1)
-            assert label.tags()["about"].startswith("pseudo-label of run run, checkpoint ")
+            assert label.tags()["about"].startswith("pseudo-label of run, checkpoint ")
             marked = values != label.nodata
         valid = found.domain.whole(case).weak.valid[0].numpy()
         assert not marked[~valid].any()
