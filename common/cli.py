@@ -36,6 +36,13 @@ Overrides = Annotated[
         "--set", help="Change one value, such as fit.steps=100. Repeatable.", metavar="KEY=VALUE"
     ),
 ]
+Asked = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="How to ask: source, combine, refiners (label: filter).", metavar="KEY=VALUE"
+    ),
+]
+Output = Annotated[Path, typer.Option(help="Where to write the label maps.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/hippo.")]
 DataFolder = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder of images and labels, or a CSV manifest.")
@@ -162,12 +169,17 @@ def predict(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGES", help="Image files, and folders of them.")
     ],
-    output: Annotated[Path, typer.Option(help="Where to write the label maps.")],
+    output: Output,
+    also: Annotated[
+        list[Path], typer.Option(metavar="RUN", help="Another run, to predict together.")
+    ] = [],  # noqa: B006
+    overrides: Asked = [],  # noqa: B006
 ) -> None:
     """Predict label maps, each on the grid of its image."""
     from common import verbs
 
-    written = verbs.predict(run, _command(context).adapter(), images, output, watch=out.print)
+    adapter, runs = _command(context).adapter(), [run, *also]
+    written = verbs.predict(runs, adapter, images, output, overrides=overrides, watch=out.print)
     out.print(f"Wrote {len(written)} label {'map' if len(written) == 1 else 'maps'}.")
 
 
@@ -177,13 +189,8 @@ def label(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="Run folders; several are combined.")
     ],
-    output: Annotated[Path, typer.Option(help="Where to write the label maps.")],
-    overrides: Annotated[
-        list[str],
-        typer.Option(
-            "--set", help="Change source, filter or refiners: filter={...}.", metavar="KEY=VALUE"
-        ),
-    ] = [],  # noqa: B006 (typer copies it)
+    output: Output,
+    overrides: Asked = [],  # noqa: B006
 ) -> None:
     """Write what a run would teach of each unlabeled case, as label maps to open and train on."""
     from common import verbs
@@ -221,8 +228,7 @@ def diagnose(
 
     adapter = _command(context).adapter()
     found = verbs.diagnose(run, adapter, precision=precision, watch=_say_case)
-    screen = screens.of_diagnosis(found, run)
-    _show_screen(screen)
+    _show_screen(screens.of_diagnosis(found, run))
 
 
 @app.command()
@@ -278,14 +284,8 @@ def _command(context: typer.Context) -> Command:
 def _hush_libraries() -> None:
     """Let only our own warnings through: those of the libraries are not for the user to mend."""
     warnings.filterwarnings("ignore")
-    for name in (
-        "lightning",
-        "lightning.fabric",
-        "lightning.pytorch",
-        "torch",
-        "monai",
-        "rasterio",
-    ):
+    fabric = ("lightning", "lightning.fabric", "lightning.pytorch")
+    for name in (*fabric, "torch", "monai", "rasterio", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
     class Speak(logging.Handler):

@@ -7,20 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from common import config
 from common.adapter import Adapter, file_name
-from common.batch import ClassVolume
-from common.domain import Case
 from common.environment import digest
 from common.errors import ConfigError, DataError, RunError
 from common.filters import All, AnyFilter
 from common.hidden_truth import Trust, Watch, in_words, taught
 from common.record import write_whole
-from common.refiners import AnyRefiner
-from common.settings import Settings
-from common.sources import COMBINED, AnySource, Combine, Plain, asked
+from common.together import Asking, all_restored, answer
 from common.trained import Trained, restored
 
 RECORD = "pseudo_labels.json"
@@ -29,13 +23,10 @@ TRUSTED = 0.5
 """Pixels of at least so much trust keep their label; the others are unmarked."""
 
 
-class Labeling(Settings):
+class Labeling(Asking):
     """How predictions become pseudo-labels, as in ``method`` of a config."""
 
-    source: AnySource = Plain()
-    combine: Combine = "mean"  # of several runs
     filter: AnyFilter = All()
-    refiners: tuple[AnyRefiner, ...] = ()
 
 
 def label(
@@ -68,12 +59,9 @@ def label(
         RunError: When runs differ in their classes, ``output`` holds pseudo-labels of something
             else, or cannot be written.
     """
-    runs = [restored(folder, adapter) for folder in folders]
-    _check_alike(runs, folders)
-    domain, own = runs[0].domain, labeling(runs[0], overrides)
-    if len(runs) == 1 and own.combine != "mean":
-        raise ConfigError("--set combine: one run has nothing to combine. Name several, or none.")
-    trusted = trust_of(runs[0], own)
+    own = labeling(restored(folders[0], adapter), overrides)
+    runs = all_restored(folders, adapter, own)
+    domain, trusted = runs[0].domain, trust_of(runs[0], own)
     cases = [*domain.cases("unlabeled")]
     if not cases:
         raise DataError(f"run '{folders[0]}' has no unlabeled case to label: see domain.splits.")
@@ -96,9 +84,10 @@ def label(
         if there:
             written.append(there[0])
             continue
-        guess = taught(_together(runs, own, case), trusted, domain.whole(case))
-        sure, probs = guess.weight[0] >= TRUSTED, guess.probs[0]
-        written.append(domain.write_pseudo(probs, sure, case, maps, about=about))
+        probs = answer(runs, own, case).cpu().float()
+        guess = taught(probs, trusted, domain.whole(case))
+        sure = guess.weight[0] >= TRUSTED
+        written.append(domain.write_pseudo(guess.probs[0], sure, case, maps, about=about))
         watch("labeled", index + 1, len(cases))
     return written
 
@@ -129,31 +118,8 @@ def trust_of(found: Trained, own: Labeling) -> Trust:
                 "afterwards. Label with a run that trained with it, or choose another filter."
             )
         keep = own.filter.start(len(domain.task.classes))
-    if problem := own.source.unfit(found.learner.nets, domain.mirrors):
-        raise ConfigError(f"--set source: {problem}")
     words = in_words(own.filter, own.refiners, own.source)
     return Trust(words, keep, own.refiners, own.source)
-
-
-def _together(runs: Sequence[Trained], own: Labeling, case: Case) -> ClassVolume:
-    """What all runs say of a case, each asked by the source and in its own way of seeing it."""
-    answers = []
-    for run in runs:
-        domain, network = run.domain, run.learner.nets.predictor.eval()
-        network = asked(network, own.source, domain.mirrors)
-        with torch.inference_mode():
-            answers.append(domain.predict(network, case).cpu().float())
-    return COMBINED[own.combine](torch.stack(answers)[:, None])[0]
-
-
-def _check_alike(runs: Sequence[Trained], folders: Sequence[Path]) -> None:
-    tasks = [(run.domain.task.channels, run.domain.task.classes) for run in runs]
-    for task, folder in zip(tasks, folders, strict=True):
-        if task != tasks[0]:
-            raise RunError(
-                f"'{folder}' has other channels or classes than '{folders[0]}'. Runs that label "
-                "together must have been trained for the same classes, in the same order."
-            )
 
 
 def _claim(output: Path, record: dict[str, Any]) -> None:

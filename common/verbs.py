@@ -35,6 +35,7 @@ from common.hidden_truth import Watch
 from common.pool import label as label
 from common.record import Diagnosis
 from common.splits import names_of
+from common.together import predict as predict
 from common.trained import new_learner, restored, training_domain
 
 logger = logging.getLogger("seg_ssl")
@@ -121,29 +122,6 @@ def trained(folder: Path, adapter: Adapter) -> tuple[Domain, nn.Module]:
     """
     found = restored(folder, adapter)
     return found.domain, found.learner.nets.predictor
-
-
-def predict(
-    folder: Path,
-    adapter: Adapter,
-    paths: Sequence[Path],
-    output: Path,
-    *,
-    watch: Callable[[Path], None] = lambda path: None,
-) -> list[Path]:
-    """Predict files and folders with the best checkpoint; one label map each in ``output``.
-
-    Raises:
-        DataError: Naming every path that cannot be predicted.
-    """
-    domain, network = trained(folder, adapter)
-    output.mkdir(parents=True, exist_ok=True)
-    written = []
-    for case in domain.find(paths):
-        with torch.inference_mode():
-            written.append(domain.write(domain.predict(network, case), case, output))
-        watch(written[-1])
-    return written
 
 
 def evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+import torch
 
 from common import verbs
 from common.adapter import Wish
@@ -54,3 +55,26 @@ def test_pseudo_labels_lie_where_their_scene_lies_and_teach_another_run(world, t
     log = (tmp_path / "second" / "log.csv").read_text("utf-8")
     coverage = [line for line in log.splitlines() if ",coverage," in line]
     assert 0.3 < float(coverage[-1].split(",")[2]) < 0.8
+
+
+def test_scenes_that_lie_on_disk_are_combined_row_by_row(world, tmp_path):
+    """Both runs leave float16 files; what is combined is their mean."""
+    folders = []
+    for seed in (0, 1):
+        run = drafted(
+            tmp_path, world, Wish(labeled=2), "domain.inference.memory_mb=0", f"seed={seed}"
+        )
+        folders.append(tmp_path / f"run{seed}")
+        verbs.train(run, rsseg, folders[-1])
+    founds = [restored(folder, rsseg) for folder in folders]
+    case = next(iter(founds[0].domain.cases("test")))
+    probs = [found.domain.predict(found.learner.nets.predictor.eval(), case) for found in founds]
+    assert all(each.dtype == torch.float16 for each in probs)
+    (path,) = verbs.predict(folders, rsseg, case.images, tmp_path / "out")
+    mean = torch.stack([each.float() for each in probs]).mean(dim=0).half().float().numpy()
+    with rasterio.open(path) as label:
+        values, nodata = label.read(1), label.nodata
+    values_of = np.array(case.values or range(len(mean)))
+    there = values != nodata
+    assert there.any()
+    np.testing.assert_array_equal(values[there], values_of[mean.argmax(axis=0)[there]])

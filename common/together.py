@@ -1,0 +1,116 @@
+"""Finished runs, one or several, asked about whole cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from common import config
+from common.adapter import Adapter
+from common.batch import ClassVolume, SoftPseudo
+from common.domain import Case
+from common.errors import ConfigError, RunError
+from common.refiners import AnyRefiner, chained
+from common.settings import Settings
+from common.sources import COMBINED, AnySource, Combine, Plain, asked
+from common.trained import Trained, restored
+
+ROWS = 64
+"""Rows of a case that are combined at once, so that large ones may lie on disk."""
+
+
+class Asking(Settings):
+    """How runs are asked, and what is made of their answer."""
+
+    source: AnySource = Plain()
+    combine: Combine = "mean"  # of several runs
+    refiners: tuple[AnyRefiner, ...] = ()
+
+
+def predict(
+    folders: Path | Sequence[Path],
+    adapter: Adapter,
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    watch: Callable[[Path], None] = lambda path: None,
+) -> list[Path]:
+    """Predict files and folders with the best checkpoint; one label map each in ``output``.
+
+    Args:
+        folders: A run, or several that predict together.
+        adapter: Of their domain.
+        paths: What to predict.
+        output: Where to; made where it is missing.
+        overrides: Of :class:`Asking`, such as ``"source.name=mirrored"``.
+        watch: Hears of each label map.
+
+    Raises:
+        ConfigError: When ``overrides`` cannot be used.
+        DataError: Naming every path that cannot be predicted.
+        RunError: When a run has not finished, or runs differ in their classes.
+    """
+    asking = config.changed(Asking(), overrides)
+    folders = [folders] if isinstance(folders, Path) else folders
+    first, *_ = runs = all_restored(folders, adapter, asking)
+    output.mkdir(parents=True, exist_ok=True)
+    written = []
+    for case in first.domain.find(paths):
+        probs = refined(first, asking, answer(runs, asking, case), case)
+        written.append(first.domain.write(probs, case, output))
+        watch(written[-1])
+    return written
+
+
+def all_restored(folders: Sequence[Path], adapter: Adapter, asking: Asking) -> list[Trained]:
+    """What run folders hold, if it goes together.
+
+    Raises:
+        ConfigError: When it cannot be asked so.
+        RunError: When a folder holds no finished training, or runs differ in channels or classes.
+    """
+    runs = [restored(folder, adapter) for folder in folders]
+    tasks = [(run.domain.task.channels, run.domain.task.classes) for run in runs]
+    for task, folder in zip(tasks, folders, strict=True):
+        if task != tasks[0]:
+            raise RunError(
+                f"'{folder}' has other channels or classes than '{folders[0]}'. Runs that predict "
+                "together must have been trained for the same classes, in the same order."
+            )
+    if len(runs) == 1 and asking.combine != "mean":
+        raise ConfigError("--set combine: one run has nothing to combine. Name several, or none.")
+    for run in runs:
+        if problem := asking.source.unfit(run.learner.nets, run.domain.mirrors):
+            raise ConfigError(f"--set source: {problem}")
+    return runs
+
+
+@torch.inference_mode()
+def answer(runs: Sequence[Trained], asking: Asking, case: Case) -> ClassVolume:
+    """Class probabilities of a case: each run sees it in its own way, and is asked by the source.
+
+    What a single run says is returned as it is, on disk where it is large.
+    """
+    answers = []
+    for run in runs:
+        network = asked(run.learner.nets.predictor.eval(), asking.source, run.domain.mirrors)
+        answers.append(run.domain.predict(network, case))
+    joint = answers[0]
+    if len(answers) > 1:
+        for at in range(0, joint.shape[1], ROWS):
+            rows = torch.stack([each[:, at : at + ROWS].cpu().float() for each in answers])
+            joint[:, at : at + ROWS] = COMBINED[asking.combine](rows[:, None])[0]
+    return joint
+
+
+@torch.inference_mode()
+def refined(found: Trained, asking: Asking, probs: ClassVolume, case: Case) -> ClassVolume:
+    """``probs`` of a case after the refiners; the same where there are none."""
+    if not asking.refiners:
+        return probs
+    whole = found.domain.whole(case)
+    guess = SoftPseudo(probs.cpu().float()[None], whole.weak.valid.float())
+    return chained(asking.refiners, lambda: whole.pixel)(guess, whole.weak).probs[0]
