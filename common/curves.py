@@ -31,9 +31,37 @@ def ranks(found: Evaluation) -> Chart | None:
     return rank_chart(f"{title}, case by case", "One dot is one case.", scores)
 
 
+BY_CLASS = (
+    (
+        "Pseudo-labels on validation cases, right",
+        "Share of what the filter kept there that is right, by class: what teaching is worth.",
+        "held_out_right",
+        [1.0],
+    ),
+    (
+        "Pseudo-labels on validation cases, kept",
+        "Share of the pixels that the filter kept there, by predicted class.",
+        "held_out_kept",
+        [0.0, 1.0],
+    ),
+    (
+        "Calibration error on validation cases",
+        "ECE by predicted class: by how much confidence and the share of right pixels differ.",
+        "held_out_ece",
+        [0.0],
+    ),
+    (
+        "Predicted classes",
+        "Share of the unlabeled pixels that each class was predicted for.",
+        "share",
+        [0.0, 1.0],
+    ),
+)
+"""Title, what it is about, quantity of the log, values that the axis shows in any case."""
+
+
 def curves(found: Evaluation, log: Log) -> list[Chart]:
     """Losses, validation, pseudo-labels by class: those that the log knows."""
-    kept = [Series("all classes", INK, log["coverage"])] if "coverage" in log else []
     wanted = [
         (
             "Losses",
@@ -50,42 +78,18 @@ def curves(found: Evaluation, log: Log) -> list[Chart]:
         (
             "Coverage",
             "Share of the unlabeled pixels that the filter kept, by predicted class.",
-            [*kept, *by_class(log, "coverage", found.classes)],
+            [*_one(log, "coverage", "all classes"), *by_class(log, "coverage", found.classes)],
             [0.0, 1.0],
         ),
-        (
-            "Pseudo-labels on validation cases, right",
-            "Share of what the filter kept there that is right, by class: what teaching is worth.",
-            by_class(log, "held_out_right", found.classes),
-            [1.0],
-        ),
-        (
-            "Pseudo-labels on validation cases, kept",
-            "Share of the pixels that the filter kept there, by predicted class.",
-            by_class(log, "held_out_kept", found.classes),
-            [0.0, 1.0],
-        ),
-        (
-            "Calibration error on validation cases",
-            "ECE by predicted class: by how much confidence and the share of right pixels differ.",
-            by_class(log, "held_out_ece", found.classes),
-            [0.0],
+        *(
+            (title, about, by_class(log, quantity, found.classes), shows)
+            for title, about, quantity, shows in BY_CLASS
         ),
         (
             "Agreement on validation cases",
             "Share of the pixels for which teachers and students, or all peers, name one class.",
-            [
-                Series("all of them", INK, points)
-                for points in [log.get("held_out_agreement", ())]
-                if points
-            ],
+            _one(log, "held_out_agreement", "all of them"),
             [1.0],
-        ),
-        (
-            "Predicted classes",
-            "Share of the unlabeled pixels that each class was predicted for.",
-            by_class(log, "share", found.classes),
-            [0.0, 1.0],
         ),
     ]
     return [
@@ -93,6 +97,10 @@ def curves(found: Evaluation, log: Log) -> list[Chart]:
         for title, about, series, shows in wanted
         if series
     ]
+
+
+def _one(log: Log, quantity: str, name: str) -> list[Series]:
+    return [Series(name, INK, log[quantity])] if quantity in log else []
 
 
 def _starting_with(log: Log, prefix: str) -> list[Series]:
