@@ -6,9 +6,7 @@ Nothing heavy is imported before a verb runs, so ``--help`` answers at once.
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.errors import DataError, RunError, SegSSLError
+from common.hush import hush_libraries
 
 if TYPE_CHECKING:
     from common.adapter import Adapter
@@ -42,6 +41,7 @@ Asked = Annotated[
         "--set", help="How to ask: source, combine, refiners (label: filter).", metavar="KEY=VALUE"
     ),
 ]
+Also = Annotated[list[Path], typer.Option(metavar="RUN", help="One more run, asked together.")]
 Output = Annotated[Path, typer.Option(help="Where to write the label maps.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/hippo.")]
 DataFolder = Annotated[
@@ -68,7 +68,7 @@ def build(name: str, target: str, about: str) -> Callable[[], None]:
 
     def main() -> None:
         app.info.help = about
-        _hush_libraries()
+        hush_libraries(err)
         try:
             app(prog_name=name, obj=Command(name, target))
         except SegSSLError as error:
@@ -170,9 +170,7 @@ def predict(
         list[Path], typer.Argument(metavar="IMAGES", help="Image files, and folders of them.")
     ],
     output: Output,
-    also: Annotated[
-        list[Path], typer.Option(metavar="RUN", help="Another run, to predict together.")
-    ] = [],  # noqa: B006
+    also: Also = [],  # noqa: B006
     overrides: Asked = [],  # noqa: B006
 ) -> None:
     """Predict label maps, each on the grid of its image."""
@@ -207,11 +205,18 @@ def evaluate(
     context: typer.Context,
     run: RunFolder,
     split: Annotated[str, typer.Option(help="test, validation or labeled.")] = "test",
+    also: Also = [],  # noqa: B006
+    overrides: Asked = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(help="Another folder than RUN.")] = None,
 ) -> None:
     """Measure a trained run on one split, and write cases.csv and report.html."""
     from common import verbs
 
-    report = verbs.evaluate(run, _command(context).adapter(), split=split, watch=_say_case)
+    adapter = _command(context).adapter()
+    asked = verbs.otherwise([run, *also], adapter, overrides) if also or overrides else None
+    report = verbs.evaluate(
+        run, adapter, split=split, otherwise=asked, output=output, watch=_say_case
+    )
     out.print(f"The report: [bold]{report}[/]")
 
 
@@ -279,20 +284,3 @@ def _command(context: typer.Context) -> Command:
     command: Any = context.obj
     assert isinstance(command, Command)
     return command
-
-
-def _hush_libraries() -> None:
-    """Let only our own warnings through: those of the libraries are not for the user to mend."""
-    warnings.filterwarnings("ignore")
-    fabric = ("lightning", "lightning.fabric", "lightning.pytorch")
-    for name in (*fabric, "torch", "monai", "rasterio", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-    class Speak(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            level, text = record.levelname.title(), escape(record.getMessage())
-            err.print(f"[yellow]{level}[/]: {text}", soft_wrap=True)
-
-    own = logging.getLogger("seg_ssl")
-    own.handlers = [Speak()]
-    own.setLevel(logging.INFO)

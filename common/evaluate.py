@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -33,6 +35,14 @@ from common.statistics import bootstrap
 DRAWS = 1000
 
 logger = logging.getLogger("seg_ssl")
+
+
+class Otherwise(NamedTuple):
+    """A network, and how to predict other than by asking it once."""
+
+    network: nn.Module  # whose pseudo-labels are judged
+    predict: Callable[[Case], ClassVolume]
+    words: str = ""
 
 
 def predictions(
@@ -63,7 +73,7 @@ def table(cases: pd.DataFrame) -> pd.DataFrame:
 
 def evaluate(
     domain: Domain,
-    network: nn.Module,
+    network: nn.Module | Otherwise,
     *,
     split: Split,
     folder: Path,
@@ -91,7 +101,9 @@ def evaluate(
         RunError: When a file cannot be written.
     """
     began = time.monotonic()
-    work = _Work(domain, network, split, folder, watch or (lambda *_: None))
+    if not isinstance(network, Otherwise):
+        network = Otherwise(network, functools.partial(domain.predict, network.eval()))
+    work = _Work(domain, network.predict, split, folder, watch or (lambda *_: None))
     measured, unmeasured = _measured(work, _check(domain, split))
     by_case = table(measured)
     groups = measured.drop_duplicates("case")["group"].tolist()
@@ -99,13 +111,14 @@ def evaluate(
     pseudo = None
     if trust is not None:
         pseudo = judge_and_diagnose(
-            domain, network, trust, folder=folder, seed=seed, watch=work.watch
+            domain, network.network, trust, folder=folder, seed=seed, watch=work.watch
         )
     pictures = _pictures(work, scores)
 
     text = domain.describe()
     found = Evaluation(
         split=split,
+        asked=network.words,
         headline=domain.headline,
         scores={str(case): _finite(score) for case, score in scores.items()},
         groups=len(set(groups)),
@@ -130,7 +143,7 @@ class _Work:
     """What is evaluated, and where to."""
 
     domain: Domain
-    network: nn.Module
+    predict: Callable[[Case], ClassVolume]
     split: Split
     folder: Path
     watch: Watch
@@ -157,7 +170,9 @@ def _measured(work: _Work, count: int) -> tuple[pd.DataFrame, list[str]]:
     target = work.folder / "predictions"
     target.mkdir(parents=True, exist_ok=True)
     found, unmeasured = [], []
-    for case, predicted in predictions(work.domain, work.network, work.split):
+    for case in work.domain.cases(work.split):
+        with torch.inference_mode():
+            predicted = work.predict(case)
         work.domain.write(predicted, case, target)
         if case.truth is None:
             unmeasured.append(case.id)
@@ -219,7 +234,7 @@ def _pictures(work: _Work, scores: pd.Series) -> tuple[Picture, ...]:
     for case in work.domain.cases(work.split):
         if case.id in ranked:
             with torch.inference_mode():
-                predicted = work.domain.predict(work.network, case)
+                predicted = work.predict(case)
             path = work.domain.figure(predicted, case, target)
             drawn[case.id] = path.relative_to(work.folder).as_posix()
             work.watch("figures", len(drawn), len(ranked))

@@ -136,7 +136,7 @@ def in_words(filter: Filter, refiners: Sequence[Refiner] = (), source: Source | 
     The source comes first, unless it is the plain one, and the refiners last.
     """
     sources = [source] if source is not None and not isinstance(source, Plain) else []
-    return "; then ".join(_said(each) for each in (*sources, filter, *refiners))
+    return "; then ".join(said(each) for each in (*sources, filter, *refiners))
 
 
 def annotated(cases: Sequence[Case], seed: int) -> Iterator[tuple[Case, Grid]]:
@@ -162,7 +162,8 @@ def quality(name: str, found: PseudoQuality) -> Quality:
     )
 
 
-def _said(settings: Settings) -> str:
+def said(settings: Settings) -> str:
+    """A member of a family with its settings, such as ``confidence, threshold 0.95``."""
     values = {key: getattr(settings, key) for key in type(settings).model_fields}
     name = str(values.pop("name", type(settings).__name__))
     return ", ".join([name, *(f"{key} {written(value)}" for key, value in values.items())])

@@ -6,6 +6,7 @@ A report is made from these files alone, so it can be made again without the dat
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,6 +95,7 @@ class Evaluation(Part):
     """All that cases.csv and summary.csv do not say."""
 
     split: str
+    asked: str = ""  # in words, where predictions are not simply those of the run
     headline: tuple[str, str]  # (metric, class)
     scores: dict[str, float | None]  # case -> its headline metric; None where not defined
     groups: int
@@ -111,6 +113,21 @@ class Evaluation(Part):
 
 
 P = TypeVar("P", bound=Part)
+
+
+def beside(folder: Path, output: Path) -> Path:
+    """``output``, with what a report says of the run in ``folder``.
+
+    Raises:
+        RunError: When ``output`` holds something else than an evaluation.
+    """
+    if output.exists() and any(output.iterdir()) and not (output / "evaluation.json").exists():
+        raise RunError(f"'{output}' holds something else. Choose a new folder for --output.")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("run.yaml", "environment.json", "log.csv"):
+        if (folder / name).exists():
+            shutil.copy2(folder / name, output / name)
+    return output
 
 
 def write_whole(path: Path, text: str) -> None:

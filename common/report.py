@@ -137,7 +137,9 @@ def _question(found: Evaluation, config: str | None) -> str:
         taught.append(f"{counts['unlabeled']:,} unlabeled")
     training = f" after {int(steps):,} steps" if steps and steps.isdigit() else ""
     training += f" on {' and '.join(taught)} cases" if taught else ""
-    return f"How well does {how}{training}? Judged on {plural(len(found.scores), 'case')}."
+    judged = f"Judged on {plural(len(found.scores), 'case')}"
+    judged += f", predicted by {found.asked}." if found.asked else "."
+    return f"How well does {how}{training}? {judged}"
 
 
 def _setting(config: str | None, section: str, key: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,8 @@ from common.adapter import Adapter
 from common.batch import ClassVolume, SoftPseudo
 from common.domain import Case
 from common.errors import ConfigError, RunError
+from common.evaluate import Otherwise
+from common.hidden_truth import said
 from common.refiners import AnyRefiner, chained
 from common.settings import Settings
 from common.sources import COMBINED, AnySource, Combine, Plain, asked
@@ -19,6 +21,13 @@ from common.trained import Trained, restored
 
 ROWS = 64
 """Rows of a case that are combined at once, so that large ones may lie on disk."""
+
+
+WORDS: Mapping[Combine, str] = {
+    "mean": "by the mean of their probabilities",
+    "vote": "by vote",
+    "by_certainty": "by the mean of their probabilities, weighted by certainty",
+}
 
 
 class Asking(Settings):
@@ -63,6 +72,25 @@ def predict(
         written.append(first.domain.write(probs, case, output))
         watch(written[-1])
     return written
+
+
+def otherwise(folders: Sequence[Path], adapter: Adapter, overrides: Sequence[str]) -> Otherwise:
+    """How runs predict together, or as ``overrides`` say, for an evaluation.
+
+    Raises:
+        ConfigError, RunError: As in :func:`predict`.
+    """
+    asking = config.changed(Asking(), overrides)
+    first, *_ = runs = all_restored(folders, adapter, asking)
+    names = ", ".join(folder.name for folder in folders)
+    parts = [f"{names} together, {WORDS[asking.combine]}" if len(folders) > 1 else names]
+    parts += [] if isinstance(asking.source, Plain) else [f"asked by {said(asking.source)}"]
+    parts += [f"then {said(each)}" for each in asking.refiners]
+    return Otherwise(
+        first.learner.nets.predictor.eval(),
+        lambda case: refined(first, asking, answer(runs, asking, case), case),
+        "; ".join(parts),
+    )
 
 
 def all_restored(folders: Sequence[Path], adapter: Adapter, asking: Asking) -> list[Trained]:

@@ -33,8 +33,9 @@ from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs
 from common.hidden_truth import Watch
 from common.pool import label as label
-from common.record import Diagnosis
+from common.record import Diagnosis, beside
 from common.splits import names_of
+from common.together import otherwise as otherwise
 from common.together import predict as predict
 from common.trained import new_learner, restored, training_domain
 
@@ -129,9 +130,19 @@ def evaluate(
     adapter: Adapter,
     *,
     split: str = "test",
+    otherwise: evaluation.Otherwise | None = None,
+    output: Path | None = None,
     watch: Watch = lambda what, done, total: None,
 ) -> Path:
     """Measure the best checkpoint of a run on one split, and write its report.
+
+    Args:
+        folder: Of the run.
+        adapter: Of its domain.
+        split: labeled, unlabeled, validation or test.
+        otherwise: Another way to predict, of :func:`common.together.otherwise`.
+        output: A folder for this evaluation alone; by default the run folder.
+        watch: Hears of progress.
 
     Returns:
         The path of ``report.html``.
@@ -143,16 +154,22 @@ def evaluate(
     run, domain, learner = found = restored(folder, adapter)
     if split not in get_args(Split):
         raise ConfigError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
+    if otherwise is not None and output is None:
+        raise ConfigError(
+            "an evaluation of other predictions than the run's own needs a folder of its own. "
+            "Name it with --output."
+        )
+    target = folder if output is None else beside(folder, output)
     evaluation.evaluate(
         domain,
-        learner.nets.predictor,
+        otherwise or learner.nets.predictor,
         split=cast(Split, split),
-        folder=folder,
+        folder=target,
         trust=found.trust if run.method.needs_unlabeled else None,
         watch=watch,
         seed=run.seed,
     )
-    return report.write_report(folder)
+    return report.write_report(target)
 
 
 def diagnose(

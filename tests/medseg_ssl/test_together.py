@@ -8,7 +8,9 @@ from scipy import ndimage
 from torch import nn
 
 from common import verbs
+from common.batch import IGNORE
 from common.errors import ConfigError, RunError
+from common.record import read_cases
 from common.trained import restored
 from medseg_ssl.domain import medseg
 from tests.common import diagnosed
@@ -129,3 +131,38 @@ def test_the_command_takes_more_runs_and_how_to_ask(two_runs, tmp_path):
     )
     assert said.code == 0, said.err
     assert "Wrote 1 label map." in said.out
+
+
+def test_an_evaluation_of_other_predictions_has_a_folder_of_its_own(two_runs, tmp_path):
+    first = two_runs[0]
+    before = {path: path.read_bytes() for path in first.iterdir() if path.is_file()}
+    asked = verbs.otherwise(two_runs, medseg, ["combine=vote", "refiners=[{name: fill_holes}]"])
+    report = verbs.evaluate(first, medseg, otherwise=asked, output=tmp_path / "together")
+    assert {path: path.read_bytes() for path in first.iterdir() if path.is_file()} == before
+
+    page = report.read_text("utf-8")
+    assert "predicted by run0, run1 together, by vote; then fill_holes, largest null." in page
+    case = first_case(first)
+    written = read_cases(tmp_path / "together" / "cases.csv")
+    dice = written[(written["case"] == case.id) & (written["metric"] == "dice")].set_index("class")
+    predicted = voxels(tmp_path / "together" / "predictions" / f"{case.id}.nii.gz")
+    truth = np.array(case.values)[np.where(case.truth == IGNORE, 0, case.truth)]
+    known = case.truth.numpy() != IGNORE
+    for name, value in (("a", case.values[1]), ("b", case.values[2])):
+        a, b = (predicted == value) & known, (truth == value) & known
+        label = restored(first, medseg).domain.task.classes[1 if name == "a" else 2]
+        assert dice.loc[label, "value"] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def test_an_evaluation_of_other_predictions_never_overwrites(two_runs, tmp_path):
+    first, second = two_runs
+    said = diagnosed.command(medseg, "evaluate", first, "--also", second)
+    assert said.code == 2
+    assert "needs a folder of its own. Name it with --output" in " ".join(said.err.split())
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    said = diagnosed.command(
+        medseg, "evaluate", first, "--also", second, "--output", tmp_path / "full"
+    )
+    assert said.code == 2
+    assert "holds something else" in " ".join(said.err.split())
