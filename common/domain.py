@@ -139,6 +139,9 @@ class Domain(Protocol):
             One value per ``(metric, label)``, the headline among them.
         """
 
+    def name_of(self, case: Case) -> str:
+        """The file name of a label map of the case."""
+
     def write(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
         """Save a label map where it lies in the world: affine or CRS intact."""
 

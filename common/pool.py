@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common import config
-from common.adapter import Adapter, file_name
+from common.adapter import Adapter
 from common.environment import digest
 from common.errors import ConfigError, DataError, RunError
 from common.filters import All, AnyFilter
@@ -80,9 +80,8 @@ def label(
     maps, written = output / MAPS, []
     maps.mkdir(exist_ok=True)
     for index, case in enumerate(cases):
-        there = [*maps.glob(f"{file_name(case.id)}.*")]
-        if there:
-            written.append(there[0])
+        if (there := maps / domain.name_of(case)).exists():
+            written.append(there)
             continue
         probs = answer(runs, own, case).cpu().float()
         guess = taught(probs, trusted, domain.whole(case))

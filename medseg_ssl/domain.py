@@ -169,16 +169,18 @@ class Volumes:
     def summarize(self, table: pd.DataFrame) -> pd.Series:
         return measures.summarize(table)
 
+    def name_of(self, case: VolumeCase) -> str:
+        return f"{file_name(case.id)}.nii.gz"
+
     def write(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
         labels = predicted.argmax(dim=0).numpy()
-        path = folder / f"{file_name(case.id)}.nii.gz"
-        return write_labels(labels, case, path, names=self.task.classes)
+        return write_labels(labels, case, folder / self.name_of(case), names=self.task.classes)
 
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: VolumeCase, folder: Path, *, about: str
     ) -> Path:
         labels = torch.where(sure, probs.argmax(dim=0), IGNORE).numpy()
-        path = folder / f"{file_name(case.id)}.nii.gz"
+        path = folder / self.name_of(case)
         return write_labels(labels, case, path, names=self.task.classes, about=about)
 
     def figure(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:

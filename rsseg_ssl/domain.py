@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from common.adapter import Wish, file_name
 from common.batch import Batch, ClassVolume, Image, Marked, Pixel, Whole
@@ -129,21 +129,23 @@ class Scenes:
         truth = case.truth
         if truth is None:
             raise DataError(f"scene '{case.id}' has no mask, so nothing can be measured on it.")
-        return measures.measure_scene(
-            predicted, truth, valid=_valid(case), grid=case.grid, task=self.task
-        )
+        valid = torch.from_numpy(reader.read(case, case.whole)[1])
+        return measures.measure_scene(predicted, truth, valid=valid, grid=case.grid, task=self.task)
 
     def summarize(self, table: pd.DataFrame) -> pd.Series:
         return measures.summarize(table)
 
+    def name_of(self, case: SceneCase) -> str:
+        return f"{file_name(case.id)}.tif"
+
     def write(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
-        return write_scene(predicted, case, folder / f"{file_name(case.id)}.tif", task=self.task)
+        return write_scene(predicted, case, folder / self.name_of(case), task=self.task)
 
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: SceneCase, folder: Path, *, about: str
     ) -> Path:
-        path = folder / f"{file_name(case.id)}.tif"
-        return write_scene(probs, case, path, task=self.task, doubt=Doubt(sure, about))
+        path, doubt = folder / self.name_of(case), Doubt(sure, about)
+        return write_scene(probs, case, path, task=self.task, doubt=doubt)
 
     def figure(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
         return draw_scene(predicted, case, folder / f"{file_name(case.id)}.png", task=self.task)
@@ -290,10 +292,6 @@ def _bands(names: Sequence[str], settings: RssegSettings) -> str:
     every = range(1, len(settings.measured.mean) + 1)
     chosen = every if settings.bands == "all" else settings.bands
     return ", ".join(names[b - 1] if 0 < b <= len(names) else str(b) for b in chosen)
-
-
-def _valid(case: SceneCase) -> Tensor:
-    return torch.from_numpy(reader.read(case, case.whole)[1])
 
 
 rsseg = Rsseg()

@@ -193,8 +193,11 @@ class ToyDomain:
     def summarize(self, table: pd.DataFrame) -> pd.Series:
         return table.mean()
 
+    def name_of(self, case: ToyCase) -> str:
+        return f"{case.id}.npy"
+
     def write(self, predicted: Tensor, case: ToyCase, folder: Path) -> Path:
-        path = folder / f"{case.id}.npy"
+        path = folder / self.name_of(case)
         np.save(path, predicted.argmax(0).numpy())
         return path
 

@@ -80,6 +80,14 @@ def test_a_second_call_goes_on_and_leaves_what_is_there_alone(tmp_path):
     assert second.read_bytes() == whole
 
 
+def test_the_file_of_another_case_is_not_taken_for_its_own(tmp_path):
+    folder = trained(tmp_path, filter={"name": "all"})
+    first, _ = verbs.label([folder], medseg, tmp_path / "pool")
+    first.rename(first.with_name("c1.5.nii.gz"))
+    verbs.label([folder], medseg, tmp_path / "pool")
+    assert first.exists()
+
+
 def test_pseudo_labels_teach_another_run_as_scribbles(tmp_path):
     folder = trained(tmp_path, filter={"name": "all"})
     verbs.label([folder], medseg, tmp_path / "pool")
