@@ -142,6 +142,32 @@ def rank_chart(title: str, about: str, scores: Sequence[tuple[str, float]]) -> C
     )
 
 
+def difference_chart(
+    title: str,
+    about: str,
+    points: Sequence[tuple[str, float, float]],
+    *,
+    paint: Paint,
+    rules: Sequence[tuple[float, str]],
+    x_label: str,
+) -> Chart:
+    """Every case as a dot, ``(name, x, y)``, with named heights ruled across."""
+    x_axis = _Axis.over([x for _, x, _ in points], LEFT + 12, WIDTH - RIGHT - 12)
+    heights = [*(y for _, _, y in points), *(y for y, _ in rules)]
+    y_axis = _Axis.over([*heights, 0.0], *UPWARDS)
+    dots = [(x_axis.at(x), y_axis.at(y), f"{name}: {y:+.4g} at {x:.4g}") for name, x, y in points]
+    return Chart(
+        title,
+        about,
+        [Line("case", paint, (), dots, float(np.mean([y for _, _, y in points])))],
+        x_axis.ticks(),
+        y_axis.ticks(),
+        x_label=x_label,
+        rules=[Tick(y_axis.at(y), name) for y, name in rules],
+        legend="",
+    )
+
+
 def share_chart(
     title: str,
     about: str,

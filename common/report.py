@@ -28,6 +28,7 @@ from common.record import (
     read_summary,
     write_whole,
 )
+from common.sizes import size_charts
 from common.tables import case_table, confusion_table, forest_table, metric_tables, overview
 
 HERE = Path(__file__).parent
@@ -88,6 +89,7 @@ def _content(folder: Path, found: Evaluation) -> dict[str, object]:
         "metrics": metric_tables(found, summary),
         "cases": case_table(found, cases),
         "confusion": confusion_table(found, cases),
+        "sizes": size_charts(found, cases),
         "curves": curves(found, log),
         "validated": any(name.startswith("validation/") for name in log),
         "pictures": _pictures(folder, found),
