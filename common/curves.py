@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.charts import INK, Chart, Series, line_chart, of_class, of_palette, rank_chart
+from common.charts import Chart, Series, line_chart, rank_chart
 from common.display import heading
 from common.journal import read_log
+from common.paints import INK, of_class, of_palette
 from common.record import Evaluation, Look
 
 Log = Mapping[str, Sequence[tuple[float, float]]]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.caveats import last_shares
-from common.charts import QUIET, Chart, Series, line_chart, of_class, of_palette, share_chart
+from common.charts import Chart, Series, line_chart, share_chart
 from common.curves import Log
 from common.display import percent, share
+from common.paints import QUIET, of_class, of_palette
 from common.record import Diagnosis, Held, Look, Quality
 from common.tables import ConfusionTable
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from common.charts import Chart, difference_chart, of_class
+from common.charts import Chart, difference_chart
 from common.display import shown
+from common.paints import of_class
 from common.record import Evaluation, Look
 
 SIZES = (("volume_ml", "volume_truth_ml"), ("area_ha", "area_truth_ha"))

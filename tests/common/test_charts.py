@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.charts import MOST_POINTS, Series, forest, line_chart, of_palette, rank_chart, whisker
+from common.charts import MOST_POINTS, Series, forest, line_chart, rank_chart, whisker
+from common.paints import of_palette
 
 VALUES = st.lists(
     st.floats(-1e6, 1e6, allow_subnormal=False) | st.just(math.nan), min_size=1, max_size=700

@@ -11,12 +11,12 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from common.charts import of_class
 from common.errors import RunError
 from common.evaluate import evaluate
 from common.evidence import yaml_of
 from common.filters import Confidence
 from common.hidden_truth import Trust
+from common.paints import of_class
 from common.record import read_evaluation
 from common.report import write_report
 from tests.common import runs
