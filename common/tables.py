@@ -45,7 +45,14 @@ class ClassRow(NamedTuple):
     whisker: Whisker | None
 
 
-DETAILS = ("volume_truth_ml", "volume_error_percent", "absent")
+DETAILS = (
+    "hd_mm",
+    "volume_truth_ml",
+    "volume_error_percent",
+    "components",
+    "components_truth",
+    "absent",
+)
 """Metrics that the table by class has and the first glance leaves out, to fit a screen."""
 
 
