@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from common.batch import IGNORE, Confusion, Labels, Mask, PerClass, Probs, Pseudo
+from common.batch import IGNORE, Confusion, Labels, Mask, PerClass, Probs, Pseudo, Weights
 
 
 def conflict(first: Pseudo, second: Pseudo) -> Mask:
@@ -60,6 +60,24 @@ def cross_table(first: Labels, second: Labels, num_classes: int) -> Confusion:
     pairs = (_index(first) * num_classes + _index(second)).flatten()
     counts = torch.zeros(num_classes**2, dtype=torch.int64, device=first.device)
     return counts.scatter_add_(0, pairs, known.flatten().long()).view(num_classes, num_classes)
+
+
+def dynamic_trust(teacher: Probs, learner: Probs, powers: tuple[float, float]) -> Weights:
+    """How far a learner trusts the label of a teacher, by what it says itself [1].
+
+    Args:
+        teacher: Whose most probable class is the label.
+        learner: Class probabilities of the same pixels.
+        powers: Of the probability that the learner gives the label: where it would name the same
+            class, and where it would not. There it is 0 if the learner is the surer one.
+
+    [1] Feng et al., DMT, Pattern Recognition 2022, arXiv:2004.08514.
+    """
+    confidence, label = teacher.max(dim=1)
+    own_confidence, own = learner.max(dim=1)
+    chance = learner.gather(1, label.unsqueeze(1)).squeeze(1)
+    agree, differ = (chance**power for power in powers)
+    return torch.where(own == label, agree, differ * (own_confidence <= confidence))
 
 
 def mean_by_certainty(opinions: torch.Tensor) -> Probs:

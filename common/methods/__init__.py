@@ -14,6 +14,7 @@ from common.methods.corr_match import CorrMatch
 from common.methods.cpcl import CPCL
 from common.methods.cross_pseudo import CrossPseudo
 from common.methods.dhc import DHC
+from common.methods.dmt import DynamicMutual
 from common.methods.dst import DebiasedSelfTraining
 from common.methods.dtc import DTC
 from common.methods.dwl import DecoupledWeighted
@@ -46,6 +47,7 @@ AnyMethod = Annotated[
     | DecoupledWeighted
     | DHC
     | DTC
+    | DynamicMutual
     | ELN
     | FixMatch
     | MCNet
@@ -86,6 +88,7 @@ __all__ = [
     "CrossPseudo",
     "DebiasedSelfTraining",
     "DecoupledWeighted",
+    "DynamicMutual",
     "FixMatch",
     "Kit",
     "MCNet",
