@@ -48,15 +48,7 @@ class Seen(NamedTuple):
     pixel: Pixel
 
 
-class Guess(NamedTuple):
-    """A whole case, as a run sees it."""
-
-    probs: ClassVolume  # what the network says, as the run asks it
-    taught: SoftPseudo  # what the run would teach of it, a batch of one
-    pixel: Pixel
-
-
-def guessed(domain: Domain, network: nn.Module, trusted: Trust, case: Case) -> Guess:
+def look(domain: Domain, network: nn.Module, trusted: Trust, case: Case, truth: Grid) -> Seen:
     """Ask about a whole case, filter and refine it as training does with its patches.
 
     Weak labels are left out, so every class stays possible; a piece or a hole is that of the case.
@@ -65,7 +57,7 @@ def guessed(domain: Domain, network: nn.Module, trusted: Trust, case: Case) -> G
         network = asked(network, trusted.source, domain.mirrors)
         probs = domain.predict(network, case).cpu().float()
     whole = domain.whole(case)
-    return Guess(probs, taught(probs, trusted, whole), whole.pixel)
+    return Seen(probs, taught(probs, trusted, whole), truth.cpu(), whole.pixel)
 
 
 @torch.inference_mode()
@@ -74,12 +66,6 @@ def taught(probs: ClassVolume, trusted: Trust, whole: Whole) -> SoftPseudo:
     weak, pixel = whole
     guess = SoftPseudo(probs[None], trust(probs[None], trusted.keep, weak.valid))
     return chained(trusted.refiners, lambda: pixel)(guess, weak) if trusted.refiners else guess
-
-
-def look(domain: Domain, network: nn.Module, trusted: Trust, case: Case, truth: Grid) -> Seen:
-    """The guess of a whole case, :func:`guessed`, beside its truth."""
-    found = guessed(domain, network, trusted, case)
-    return Seen(found.probs, found.taught, truth.cpu(), found.pixel)
 
 
 def judge_pseudo_labels(
