@@ -24,7 +24,7 @@ import torch
 
 from common import environment, verbs
 from common.adapter import Adapter
-from common.record import read_evaluation
+from common.record import Quality, read_evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEG_SSL_DATA", ROOT.parent / "shared" / "data"))
@@ -127,9 +127,12 @@ def pseudo_labels(folder: Path) -> dict[str, float]:
     found = read_evaluation(folder / "evaluation.json")
     if found is None or found.pseudo_labels is None:
         return {}
-    predicted, kept, right = (
-        sum(getattr(found.pseudo_labels.quality, name)) for name in ("predicted", "kept", "right")
-    )
+    return shares(found.pseudo_labels.quality)
+
+
+def shares(quality: Quality) -> dict[str, float]:
+    """Coverage and precision of pseudo-labels over all classes."""
+    predicted, kept, right = map(sum, (quality.predicted, quality.kept, quality.right))
     return {"coverage": kept / predicted, "precision": right / kept if kept else math.nan}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import methods
-from benchmarks.arms import ROOT, Arm, Comparison, finished, main, train_and_test
+from benchmarks.arms import ROOT, Arm, Comparison, finished, main, shares, train_and_test
 from common import verbs
 from common.hidden_truth import judge_pseudo_labels
 from common.pool import labeling, trust_of
@@ -55,10 +55,7 @@ def quality(comparison: Comparison, arm: Arm, first: Path, seed: int) -> dict[st
         found.domain, network, trust, seed=seed, watch=lambda what, done, total: None
     )
     assert judged is not None
-    predicted, kept, right = (
-        sum(getattr(judged.quality, name)) for name in ("predicted", "kept", "right")
-    )
-    return {"coverage": kept / predicted, "precision": right / kept}
+    return shares(judged.quality)
 
 
 def shared(domain: str, seed: int) -> list[str]:

@@ -14,8 +14,8 @@ from common.errors import ConfigError, DataError, RunError
 from common.filters import All, AnyFilter
 from common.hidden_truth import Trust, Watch, in_words, taught
 from common.record import write_whole
-from common.together import Asking, all_restored, answer
-from common.trained import Trained, restored
+from common.together import Asking, all_restored, answer, check_asking
+from common.trained import Trained
 
 RECORD = "pseudo_labels.json"
 MAPS = "labels"
@@ -59,8 +59,9 @@ def label(
         RunError: When runs differ in their classes, ``output`` holds pseudo-labels of something
             else, or cannot be written.
     """
-    own = labeling(restored(folders[0], adapter), overrides)
-    runs = all_restored(folders, adapter, own)
+    runs = all_restored(folders, adapter)
+    own = labeling(runs[0], overrides)
+    check_asking(runs, own)
     domain, trusted = runs[0].domain, trust_of(runs[0], own)
     cases = [*domain.cases("unlabeled")]
     if not cases:

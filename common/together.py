@@ -64,7 +64,8 @@ def predict(
     """
     asking = config.changed(Asking(), overrides)
     folders = [folders] if isinstance(folders, Path) else folders
-    first, *_ = runs = all_restored(folders, adapter, asking)
+    first, *_ = runs = all_restored(folders, adapter)
+    check_asking(runs, asking)
     output.mkdir(parents=True, exist_ok=True)
     written = []
     for case in first.domain.find(paths):
@@ -81,7 +82,8 @@ def otherwise(folders: Sequence[Path], adapter: Adapter, overrides: Sequence[str
         ConfigError, RunError: As in :func:`predict`.
     """
     asking = config.changed(Asking(), overrides)
-    first, *_ = runs = all_restored(folders, adapter, asking)
+    first, *_ = runs = all_restored(folders, adapter)
+    check_asking(runs, asking)
     names = ", ".join(folder.name for folder in folders)
     parts = [f"{names} together, {WORDS[asking.combine]}" if len(folders) > 1 else names]
     parts += [] if isinstance(asking.source, Plain) else [f"asked by {said(asking.source)}"]
@@ -93,11 +95,10 @@ def otherwise(folders: Sequence[Path], adapter: Adapter, overrides: Sequence[str
     )
 
 
-def all_restored(folders: Sequence[Path], adapter: Adapter, asking: Asking) -> list[Trained]:
+def all_restored(folders: Sequence[Path], adapter: Adapter) -> list[Trained]:
     """What run folders hold, if it goes together.
 
     Raises:
-        ConfigError: When it cannot be asked so.
         RunError: When a folder holds no finished training, or runs differ in channels or classes.
     """
     runs = [restored(folder, adapter) for folder in folders]
@@ -108,12 +109,20 @@ def all_restored(folders: Sequence[Path], adapter: Adapter, asking: Asking) -> l
                 f"'{folder}' has other channels or classes than '{folders[0]}'. Runs that predict "
                 "together must have been trained for the same classes, in the same order."
             )
+    return runs
+
+
+def check_asking(runs: Sequence[Trained], asking: Asking) -> None:
+    """Refuse what these runs cannot be asked.
+
+    Raises:
+        ConfigError: Naming it.
+    """
     if len(runs) == 1 and asking.combine != "mean":
         raise ConfigError("--set combine: one run has nothing to combine. Name several, or none.")
     for run in runs:
         if problem := asking.source.unfit(run.learner.nets, run.domain.mirrors):
             raise ConfigError(f"--set source: {problem}")
-    return runs
 
 
 @torch.inference_mode()
