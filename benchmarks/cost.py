@@ -2,11 +2,11 @@
 
 Run by hand: ``python -m benchmarks.cost [--repeats 5] [--tile 256] [--patch 64]``. Tiles of 4 bands
 and 6 classes, volumes of 1 channel and 3 classes; smooth random predictions of smooth random
-images. The share is of a supervised training step of the default network (forward, cross-entropy,
-backward, update) on as many pixels, measured in the same run: the times are those of a machine, the
-shares travel. Methods that learn from unlabeled images do more in a step than that, so of theirs
-the shares are smaller. Lengths are in pixels: see LENGTHS. The refiner
-`sam` is left out: its cost is that of the model it is given.
+images. The share is of a step of FixMatch with the default network and no strong view (a look
+without gradient, labeled and unlabeled pixels learned together, as many of both, one update),
+measured in the same run: the times are those of a machine, the shares travel. What a teacher, a
+peer or a strong view adds to a step makes them smaller. Lengths are in pixels: see LENGTHS. The
+refiner `sam` is left out: its cost is that of the model it is given.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from common.batch import Pixel, SoftPseudo, Unlabeled
+from common.batch import Batch, Labeled, Pixel, SoftPseudo, Unlabeled
 from common.filters import AnyFilter
 from common.fit import CHANNELS_LAST
+from common.labeling import Kit, as_guessed
+from common.methods.fixmatch import FixMatch
 from common.refiners import AnyRefiner
 from medseg_ssl.networks import UNet
 from rsseg_ssl.networks import ByName
@@ -129,13 +130,22 @@ def world(shape: tuple[int, ...], *, channels: int, classes: int, network) -> Wo
 
 
 def step(world: World) -> Callable[[], object]:
-    """One update of the network by its own labels."""
-    optimizer = torch.optim.AdamW(world.network.parameters())
-    target = world.probs.argmax(dim=1)
+    """One update of FixMatch, whose labeled images are the unlabeled ones."""
+    method = FixMatch()
+    nets = method.networks(lambda: world.network)
+    optimizer = torch.optim.AdamW(nets.parameters())
+    truth = Labeled(world.images.image, world.probs.argmax(dim=1))
+    kit = Kit(
+        strong=lambda image: image,
+        ask=lambda network, image: network(image),
+        keep=method.filter.start(world.probs.shape[1]),
+        refine=as_guessed,
+    )
 
     @torch.enable_grad()
     def learn() -> None:
-        F.cross_entropy(world.network(world.images.image), target).backward()
+        outcome = method.losses(nets, Batch(truth, world.images), kit, progress=0.5)
+        torch.stack([*outcome.losses.values()]).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -75,9 +75,15 @@ def pieces(target: Labels) -> Labels:
     return first.view(shape)
 
 
+def classes_in(label: npt.NDArray[np.int64]) -> list[int]:
+    """The classes of a label map, IGNORE among them, in order."""
+    found: list[int] = np.flatnonzero(np.bincount(label.ravel())).tolist()
+    return found
+
+
 def _largest_on_host(image: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     touching, cleaned = np.ones((3,) * image.ndim), image.copy()
-    for index in set(np.unique(image)) - {0, IGNORE}:
+    for index in set(classes_in(image)) - {0, IGNORE}:
         piece, _ = ndimage.label(image == index, touching)
         sizes = np.bincount(piece.ravel())
         sizes[0] = 0  # the other classes
@@ -87,7 +93,7 @@ def _largest_on_host(image: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _sizes_on_host(image: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     touching, sizes = np.ones((3,) * image.ndim), np.zeros_like(image)
-    for index in np.unique(image):
+    for index in classes_in(image):
         piece, _ = ndimage.label(image == index, touching)
         counts = np.bincount(piece.ravel())
         counts[0] = 0  # the other classes

@@ -49,11 +49,10 @@ def distance_to(there: Tensor, *, reach: float, sides: Sequence[float] | None = 
     for axis, side in enumerate(sides or [1.0] * (there.ndim - 2), start=2):
         far = math.ceil(reach / side)
         padded = F.pad(squares, [0, 0] * (there.ndim - 1 - axis) + [far, far], value=NOWHERE)
-        nearest = squares.clone()
-        for step in range(-far, far + 1):
-            shifted = padded.narrow(axis, far + step, squares.shape[axis])
-            torch.minimum(nearest, shifted + (step * side) ** 2, out=nearest)
-        squares = nearest
+        length = squares.shape[axis]
+        for step in range(1, far + 1):
+            sides_of = (padded.narrow(axis, far + each, length) for each in (-step, step))
+            torch.minimum(squares, torch.minimum(*sides_of).add_((step * side) ** 2), out=squares)
     return squares.sqrt()
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.batch import IGNORE, Image, Labels, Logits, Scalar, Weights
+from common.batch import IGNORE, Image, Labels, Logits, Scalar, Weights, most_probable
 from common.errors import ConfigError
 from common.learners import TeacherStudent
 from common.parts import CONVOLUTIONS, Parted, on_grid, pointwise
@@ -123,7 +123,7 @@ def localization(verdict: Weights, logits: Logits, target: Labels) -> Scalar:
     [1] The authors' code of ELN, github.com/kinux98/SSL_ELN, utils/main_do.py.
     """
     known = target != IGNORE
-    right = known & (logits.argmax(dim=1) == target)
+    right = known & (most_probable(logits) == target)
     wrong = known & ~right
     missed = F.binary_cross_entropy_with_logits(verdict.float(), right.float(), reduction="none")
     balance = right.sum() / wrong.sum().clamp_min(1)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from common.batch import IGNORE, ClassVolume, Confusion, Grid, PerClass, TrustMap
+from common.batch import IGNORE, ClassVolume, Confusion, Grid, PerClass, TrustMap, most_probable
 from common.errors import ShapeError
 
 
@@ -137,7 +137,7 @@ def pseudo_quality(probs: ClassVolume, weight: TrustMap, truth: Grid) -> PseudoQ
         truth: Class indices ``(*S)``; IGNORE is left out.
     """
     known = truth != IGNORE
-    label, trust, right = probs.argmax(dim=0)[known], weight[known].double(), truth[known]
+    label, trust, right = most_probable(probs, dim=0)[known], weight[known].double(), truth[known]
     num_classes = probs.shape[0]
     return PseudoQuality(
         predicted=torch.bincount(label, minlength=num_classes).double(),

@@ -25,6 +25,7 @@ from common.batch import (
     Unlabeled,
     Verdicts,
     Weights,
+    most_probable,
 )
 from common.learners import Peers
 from common.localizer import Localizer
@@ -91,7 +92,7 @@ def judgement(
     """
     known = target != IGNORE
     verdict = judged(judge, image, logits, known, pixels=pixels)
-    right = (logits.argmax(dim=1) == target).float()
+    right = (most_probable(logits) == target).float()
     share = region_means(right, known, pixels=pixels)
     missed = F.binary_cross_entropy_with_logits(verdict, share, reduction="none")
     counts = _means(known.float(), pixels)

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common.batch import ClassVolume, Grid
+from common.batch import ClassVolume, Grid, most_probable
 from common.calibration import HeldOut, calibration_error, pooled, reliability
 from common.domain import Domain
 from common.evaluate import predictions, rows, table
@@ -73,7 +73,7 @@ def calibration(domain: Domain, source: Source) -> Callable[[nn.Module], HeldOut
 
 
 def _held_out(probs: ClassVolume, truth: Grid) -> HeldOut:
-    counts = confusion(probs.argmax(dim=0), truth, probs.shape[0])
+    counts = confusion(most_probable(probs, dim=0), truth, probs.shape[0])
     return HeldOut(reliability(probs, truth), counts)
 
 
@@ -108,7 +108,7 @@ def _agreement(domain: Domain, opinions: Sequence[nn.Module]) -> dict[str, float
     alike = pixels = 0
     for case in domain.cases("validation"):
         with torch.inference_mode():
-            first, *others = (domain.predict(each, case).argmax(dim=0) for each in opinions)
+            first, *others = (most_probable(domain.predict(each, case), dim=0) for each in opinions)
         same = torch.stack([each == first for each in others]).all(dim=0)
         alike, pixels = alike + int(same.sum()), pixels + same.numel()
     return {"held_out_agreement": alike / pixels}

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from common.adapter import Wish, file_name
-from common.batch import IGNORE, Batch, ClassVolume, Image, Marked, Pixel, Whole
+from common.batch import IGNORE, Batch, ClassVolume, Image, Marked, Pixel, Whole, most_probable
 from common.config import Run
 from common.domain import Findings, Measure, ReportText, Split, Task
 from common.errors import DataError
@@ -173,13 +173,13 @@ class Volumes:
         return f"{file_name(case.id)}.nii.gz"
 
     def write(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
-        labels = predicted.argmax(dim=0).numpy()
+        labels = most_probable(predicted, dim=0).numpy()
         return write_labels(labels, case, folder / self.name_of(case), names=self.task.classes)
 
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: VolumeCase, folder: Path, *, about: str
     ) -> Path:
-        labels = torch.where(sure, probs.argmax(dim=0), IGNORE).numpy()
+        labels = torch.where(sure, most_probable(probs, dim=0), IGNORE).numpy()
         path = folder / self.name_of(case)
         return write_labels(labels, case, path, names=self.task.classes, about=about)
 
@@ -190,7 +190,7 @@ class Volumes:
             image = np.clip(image, *normalize.window_hu)
         return draw_volume(
             image.reshape(*image.shape[:3], -1)[..., 0],
-            predicted.argmax(dim=0).numpy(),
+            most_probable(predicted, dim=0).numpy(),
             None if truth is None else truth.numpy(),
             affine=case.geometry.affine,
             task=self.task,

@@ -16,6 +16,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetWriter
 from torch import Tensor
 
+from common.batch import most_probable
 from common.domain import Task
 from common.errors import DataError
 from rsseg_ssl import reader
@@ -122,7 +123,7 @@ def _labels(
     predicted: Tensor, window: Window, values: Sequence[int], stored: _Stored
 ) -> NDArray[Any]:
     rows = predicted[:, window.top : window.top + window.height]
-    index = rows.float().argmax(dim=0).cpu().numpy()
+    index = most_probable(rows.float(), dim=0).cpu().numpy()
     return np.asarray(np.take(np.asarray(values, dtype=stored.dtype), index))
 
 

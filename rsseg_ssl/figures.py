@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from common.batch import IGNORE
+from common.batch import IGNORE, most_probable
 from common.domain import Task
 from rsseg_ssl.cases import Grid, SceneCase, named
 from rsseg_ssl.composites import Small, band_names, composites, shrink
@@ -63,7 +63,7 @@ def draw_scene(predicted: Tensor, case: SceneCase, path: Path, *, task: Task) ->
         DataError: When the scene cannot be read.
     """
     small = shrink(case, MOST_PIXELS)
-    label = predicted[:, :: small.step, :: small.step].float().argmax(dim=0).cpu().numpy()
+    label = most_probable(predicted[:, :: small.step, :: small.step].float(), dim=0).cpu().numpy()
     truth = case.truth
     shown = None if truth is None else truth[:: small.step, :: small.step].numpy()
     panels = [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common import metrics
-from common.batch import IGNORE, Confusion
+from common.batch import IGNORE, Confusion, most_probable
 from common.domain import Measure, Task
 from rsseg_ssl.cases import Grid
 
@@ -69,7 +69,7 @@ def measure_scene(
     areas_m2 = torch.zeros(num_classes, num_classes, dtype=torch.float64)
     for rows in _blocks(predicted):
         known = torch.where(valid[rows], truth[rows], IGNORE)
-        label = predicted[:, rows].float().argmax(dim=0)
+        label = most_probable(predicted[:, rows].float(), dim=0)
         counts += metrics.confusion(label, known, num_classes)
         if area_m2 is not None:
             areas_m2 += _areas(label, known, area_m2[rows], num_classes)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.batch import Labels, Mask, PerClass, Probs, Reliability, Scalar, Weights
 from common.calibration import HeldOut
+from common.ranking import nth_largest
 from common.settings import NonNegative, Positive, Settings
 
 
@@ -134,28 +135,6 @@ class SeesLabels(nn.Module):
         raise NotImplementedError
 
 
-def standing(confidence: Tensor, group: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """For each pixel its place in its group, the surest at 0, and how many pixels that has.
-
-    Of equally sure pixels the one that comes first stands higher.
-
-    Args:
-        confidence: ``(N,)``; pixels of 0 are not counted and stand last.
-        group: ``(N,)``, from 0 to ``num_groups`` - 1.
-        num_groups: How many groups there are.
-    """
-    order = confidence.argsort(descending=True, stable=True)
-    order = order[group[order].argsort(stable=True)]  # by group, then by confidence
-    all_of, there = (
-        torch.zeros(num_groups, dtype=torch.long, device=group.device).index_add_(0, group, each)
-        for each in (torch.ones_like(group), (confidence > 0).long())
-    )
-    first = (all_of.cumsum(0) - all_of)[group[order]]
-    place = torch.empty_like(group)
-    place[order] = torch.arange(len(order), device=group.device) - first
-    return place, there[group]
-
-
 def mean_of_valid(values: Probs, there: Mask) -> PerClass:
     """The mean of each channel over the pixels that are there; 0 where none is."""
     inside = there.unsqueeze(1).to(values.dtype)
@@ -163,17 +142,13 @@ def mean_of_valid(values: Probs, there: Mask) -> PerClass:
     return total / inside.sum().clamp_min(1)
 
 
-def largest_left(values: Weights, there: Mask, dropped: float) -> Scalar:
-    """The largest of the values that are left when the share ``dropped`` is gone, largest first.
+def least_left(certainty: Weights, there: Mask, dropped: float) -> Scalar:
+    """The least certainty that is left when the share ``dropped`` is gone, the least certain first.
 
-    Of ``n`` values ``there``, ``floor(dropped * n)`` go; where none is left, it is ``-inf``. It
-    is exact: one sort, on the device.
+    Of ``n`` pixels ``there``, ``floor(dropped * n)`` go; where none is left, it is ``inf``. Exact.
     """
-    ordered = torch.where(there, values, torch.inf).flatten().sort().values
     count = there.sum()
-    left = count - (count * dropped).floor().long()
-    last = ordered.gather(0, (left - 1).clamp_min(0)[None])
-    return torch.where(left > 0, last, -torch.inf).squeeze(0)
+    return nth_largest(certainty, there, count - (count * dropped).floor().long())
 
 
 class _Pure(nn.Module):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from common.batch import Labels, Probs, Weights
 from common.errors import ConfigError
-from common.filters.base import LiveFilter, SeesLabels, standing
+from common.filters.base import LiveFilter, SeesLabels
+from common.ranking import largest
 from common.schedules import Share, value_at
 from common.settings import Fraction
 
@@ -78,11 +79,9 @@ class _Aligning(SeesLabels):
     @torch.no_grad()
     def forward(self, probs: Probs, progress: float = 1.0) -> Weights:
         confidence, label = (each.flatten() for each in probs.max(dim=1))
-        any_order = torch.randperm(len(label), device=label.device)
-        place = torch.empty_like(label)
-        place[any_order], _ = standing(confidence[any_order], label[any_order], len(self.pixels))
-        total = self.pixels.sum()
-        prior = torch.where(total > 0, self.pixels / total.clamp_min(1e-12), 1 / len(self.pixels))
-        quota = value_at(self.filter.kept, progress) * prior * (confidence > 0).sum()
-        kept = (place < (quota + 1e-6).floor()[label]) & (confidence > 0)
+        classes, total, there = len(self.pixels), self.pixels.sum(), confidence > 0
+        prior = torch.where(total > 0, self.pixels / total.clamp_min(1e-12), 1 / classes)
+        quota = (value_at(self.filter.kept, progress) * prior * there.sum() + 1e-6).floor()
+        any_turn = torch.randperm(len(label), device=label.device)
+        kept = largest(confidence, torch.where(there, label, classes), quota, any_turn)
         return kept.view_as(probs[:, 0]).to(probs.dtype)

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter, standing
+from common.filters.base import Filter
+from common.ranking import largest
 from common.schedules import Share, value_at
 
 
@@ -31,7 +32,9 @@ class ClassRatio(Filter):
     def __call__(self, probs: Probs, progress: float = 1.0) -> Weights:
         confidence, label = probs.flatten(2).max(dim=1)
         images = torch.arange(len(probs), device=probs.device).unsqueeze(1)
-        group = (images * probs.shape[1] + label).flatten()
-        place, count = standing(confidence.flatten(), group, probs.shape[0] * probs.shape[1])
-        kept = place < (value_at(self.kept, progress) * count).ceil()
+        groups, there = probs.shape[0] * probs.shape[1], confidence > 0
+        group = torch.where(there, images * probs.shape[1] + label, groups).flatten()
+        count = group.new_zeros(groups + 1).scatter_add_(0, group, torch.ones_like(group))[:-1]
+        wanted = (value_at(self.kept, progress) * count).ceil()
+        kept = largest(confidence.flatten(), group, wanted)
         return kept.view_as(probs[:, 0]).to(probs.dtype)

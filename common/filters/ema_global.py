@@ -54,7 +54,6 @@ class _Moving(nn.Module):
 
 def surest_by_class(probs: Probs) -> tuple[PerClass, Scalar]:
     """The largest confidence of each class ``(K,)``, 0 where it is not predicted; how many are."""
-    classes = torch.arange(probs.shape[1], device=probs.device)
-    chosen = classes.view(-1, *[1] * (probs.ndim - 2)) == probs.argmax(dim=1, keepdim=True)
-    surest = (probs * chosen).transpose(0, 1).flatten(1).amax(dim=1)  # outside it is 0
+    confidence, label = (each.flatten() for each in probs.max(dim=1))
+    surest = probs.new_zeros(probs.shape[1]).scatter_reduce_(0, label, confidence, "amax")
     return surest, (surest > 0).sum().to(probs.dtype)

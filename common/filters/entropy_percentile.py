@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter, largest_left, normalized_entropy
+from common.filters.base import Filter, least_left, normalized_entropy
 from common.schedules import Linear, Share, value_at
 
 
@@ -16,7 +16,7 @@ class EntropyPercentile(Filter):
 
     Of ``n`` pixels of the batch that lie in an image, ``floor(dropped * n)`` are dropped, and
     fewer where entropies tie. A larger share keeps no more; 0 keeps everything. The percentile
-    is exact: one sort of all entropies, on the device.
+    is exact.
 
     [1] Wang et al., U2PL, CVPR 2022, arXiv:2203.03884, Eqs. 3, 5 and 6.
     """
@@ -28,5 +28,5 @@ class EntropyPercentile(Filter):
         dropped = value_at(self.dropped, progress)
         if dropped == 0:
             return torch.ones_like(probs[:, 0])
-        entropy, there = normalized_entropy(probs), probs.sum(dim=1) > 0
-        return (entropy <= largest_left(entropy, there, dropped)).to(probs.dtype)
+        certainty, there = -normalized_entropy(probs), probs.sum(dim=1) > 0
+        return (certainty >= least_left(certainty, there, dropped)).to(probs.dtype)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from common.batch import Probs, Weights
-from common.filters.base import Filter, largest_left
+from common.filters.base import Filter, least_left
 from common.neighborhoods import around, steps_within
 from common.schedules import Linear, Share, value_at
 from common.settings import Fraction
@@ -43,8 +43,8 @@ class NeighborContext(Filter):
         if dropped == 0:
             return torch.ones_like(probs[:, 0])
         there = probs.sum(dim=1) > 0
-        bound = largest_left(-_margin(probs), there, dropped)
-        return (-_margin(self.refined(probs)) <= bound).to(probs.dtype)
+        bound = least_left(_margin(probs), there, dropped)
+        return (_margin(self.refined(probs)) >= bound).to(probs.dtype)
 
     def refined(self, probs: Probs) -> Probs:
         """``probs`` after their neighbors were heard; they need not sum to 1."""

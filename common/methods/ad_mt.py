@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 
 from common.agreement import mean_by_certainty
-from common.batch import Batch, Probs, Pseudo
+from common.batch import Batch, Probs, Pseudo, most_probable
 from common.filters import AnyFilter, Confidence
 from common.labeling import Kit, pseudo_label, without_dropped
 from common.learners import TeachersStudent, random_turn, together
@@ -93,7 +93,7 @@ def settled(one: Probs, other: Probs, student: Probs) -> Probs:
     teachers differ, the student differs from their mean, and is surer than it.
     """
     ensemble = mean_by_certainty(torch.stack([one, other]))
-    conflict = one.argmax(dim=1) != other.argmax(dim=1)
-    differs = student.argmax(dim=1) != ensemble.argmax(dim=1)
+    conflict = most_probable(one) != most_probable(other)
+    differs = most_probable(student) != most_probable(ensemble)
     surer = student.amax(dim=1) > ensemble.amax(dim=1)
     return torch.where((conflict & differs & surer).unsqueeze(1), student, ensemble)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 
 from common.balance import Difficulty, Rarity
-from common.batch import Batch
+from common.batch import Batch, most_probable
 from common.labeling import Kit, pseudo_label
 from common.learners import Peers, together
 from common.losses import AnyLoss, CrossEntropy, supervised
@@ -74,7 +74,7 @@ class DHC(Method):
         from_1, from_2 = (cut.pseudo(pseudo) for pseudo in pseudos)
 
         classes = truth_1.shape[1]
-        hard = nets.difficulty(truth_1.argmax(dim=1), truth.target, classes)
+        hard = nets.difficulty(most_probable(truth_1), truth.target, classes)
         rare = nets.rarity(pseudos[1].target, classes)
         taught = self.supervised_loss
         on_truth = supervised(taught, truth_1, truth, hard) + supervised(

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from common.batch import IGNORE, Batch
+from common.batch import IGNORE, Batch, most_probable
 from common.consistency import complementary
 from common.filters import AnyFilter, Confidence
 from common.labeling import Kit, pseudo_label
@@ -75,7 +75,7 @@ class DebiasedSelfTraining(Method):
         worst = on_grid(worst_head(adverse), truth.image)
         worst_truth, worst_weak = torch.split(worst, counts)
         known = truth.target != IGNORE
-        believed = truth._replace(target=torch.where(known, on_truth.argmax(dim=1), IGNORE))
+        believed = truth._replace(target=torch.where(known, most_probable(on_truth), IGNORE))
 
         strong = kit.strong(weak.image)
         on_strong = on_grid(pseudo_head(body.decoder(body.encoder(strong))), strong)

@@ -59,9 +59,10 @@ def relabeled(guess: SoftPseudo, label: Labels) -> SoftPseudo:
 
 def without_class(guess: SoftPseudo, where: Mask) -> SoftPseudo:
     """``guess``, of the next most probable class ``where`` it is True."""
-    loses = one_hot(guess.predicted, guess.probs.shape[1]) * where.unsqueeze(1)
-    left = guess.probs * (1 - loses)
+    loses = guess.predicted.unsqueeze(1)
+    left = guess.probs.scatter(1, loses, 0.0)
     total = left.sum(dim=1, keepdim=True)
-    others = (1 - loses) / (1 - loses).sum(dim=1, keepdim=True)
-    next_best = torch.where(total > 0, left / total.clamp_min(1e-12), others)
+    none = total == 0  # then all others are alike
+    left = torch.where(none, torch.ones_like(left).scatter(1, loses, 0.0), left)
+    next_best = left / torch.where(none, left.shape[1] - 1.0, total)
     return guess._replace(probs=torch.where(where.unsqueeze(1), next_best, guess.probs))

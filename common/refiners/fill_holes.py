@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 
 from common.batch import IGNORE, Pixel, SoftPseudo, Unlabeled
+from common.components import classes_in
 from common.refiners.base import Refiner, relabeled
 from common.settings import PositiveReal
 
@@ -34,13 +35,21 @@ class FillHoles(Refiner):
 
     def _filled(self, label: np.ndarray, content: float) -> np.ndarray:
         label = label.copy()
-        for index in sorted({*np.unique(label).tolist()} - {0, IGNORE}):
+        for index in (each for each in classes_in(label) if each not in {0, IGNORE}):
             pieces, _ = ndimage.label(label == index)
             for piece, window in enumerate(ndimage.find_objects(pieces), start=1):
                 own = pieces[window] == piece
-                holes, _ = ndimage.label(ndimage.binary_fill_holes(own) & ~own)
-                sizes = np.bincount(holes.ravel()) * content
-                small = sizes <= (np.inf if self.largest is None else self.largest)
-                small[0] = False
-                label[window][small[holes]] = index
+                if min(own.shape) < 3:  # too small to surround anything
+                    continue
+                gaps, _ = ndimage.label(~own)
+                sizes = np.bincount(gaps.ravel()) * content
+                filled = sizes <= (np.inf if self.largest is None else self.largest)
+                filled[[0, *_at_the_edge(gaps)]] = False
+                label[window][filled[gaps]] = index
         return label
+
+
+def _at_the_edge(gaps: np.ndarray) -> set[int]:
+    """Those that touch a side of the window, and so may go on beyond it."""
+    sides = (gaps.take([0, -1], axis=axis) for axis in range(gaps.ndim))
+    return {int(each) for side in sides for each in np.unique(side)}

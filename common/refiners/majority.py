@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from common.batch import IGNORE, Pixel, SoftPseudo, Unlabeled, one_hot
+from common.batch import IGNORE, Pixel, SoftPseudo, Unlabeled, most_probable, one_hot
 from common.neighborhoods import around, steps_within
 from common.refiners.base import Refiner, relabeled
 from common.settings import PositiveReal
@@ -31,5 +31,5 @@ class Majority(Refiner):
         for theirs in around(own, steps_within(self.radius, pixel.along(label.ndim - 1))):
             votes += theirs
         earlier = torch.arange(classes, device=label.device) / (4 * classes)
-        most = (votes - earlier.view(-1, *[1] * (label.ndim - 1))).argmax(dim=1)
+        most = most_probable(votes - earlier.view(-1, *[1] * (label.ndim - 1)))
         return relabeled(guess, torch.where(weak.valid, most, label))
