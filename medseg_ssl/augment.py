@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -119,6 +120,7 @@ class Placement:
         lead = patch.ndim - 3
         return patch.flip([lead + axis for axis in self.flips]) if self.flips else patch
 
+    @functools.cached_property
     def _sources(self) -> np.ndarray:
         """For each voxel of the patch, its voxel coordinates in the volume, ``(*sides, 3)``."""
         assert self.matrix is not None
@@ -128,19 +130,19 @@ class Placement:
         return np.asarray(offsets @ self.matrix.T + (np.array(self.start) + middle))
 
     def _inside(self, shape: Sequence[int]) -> Tensor:
-        sources = self._sources()
-        inside = ((sources >= -0.5) & (sources <= np.array(shape) - 0.5)).all(axis=-1)
-        return torch.from_numpy(inside)
+        along = zip(np.moveaxis(self._sources, -1, 0), shape, strict=True)
+        inside = [(place >= -0.5) & (place <= side - 0.5) for place, side in along]
+        return torch.from_numpy(functools.reduce(np.logical_and, inside))
 
     def _sampled(self, volume: np.ndarray, *, mode: str) -> Tensor:
-        sources = self._sources()
-        flat = sources.reshape(-1, 3)
-        low, high = np.floor(flat.min(axis=0)).astype(int), np.ceil(flat.max(axis=0)).astype(int)
+        corners = self._sources[np.ix_(*[[0, -1]] * 3)].reshape(-1, 3)  # nothing lies beyond them
+        low = np.floor(corners.min(axis=0)).astype(int)
+        high = np.ceil(corners.max(axis=0)).astype(int)
         low = np.clip(low, 0, np.array(volume.shape[1:]) - 1)
         high = np.clip(high, low, np.array(volume.shape[1:]) - 1)
         box = volume[:, low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1]
         around = torch.from_numpy(np.array(box)).to(torch.float32)[None]
-        grid = torch.from_numpy((sources - low).astype(np.float32))
+        grid = torch.from_numpy((self._sources - low).astype(np.float32))
         patch = F.grid_sample(
             around,
             unit_coordinates(grid, around.shape[2:])[None],
