@@ -41,7 +41,7 @@ from common.hidden_truth import Seen, Trust, annotated, in_words, look
 from common.labeling import trust
 from common.metrics import PseudoQuality, pseudo_quality
 from common.refiners import AnyRefiner, Refiner, chained
-from common.sources import MCDropout, Mirrored, Plain, Source
+from common.sources import MCDropout, Mirrored, Plain, Propagation, Prototypes, Source
 from common.trained import Trained, restored
 from medseg_ssl.domain import medseg
 from rsseg_ssl.domain import rsseg
@@ -195,6 +195,9 @@ def sources() -> list[Source]:
         Plain(),
         *(Mirrored(combine=each) for each in sorted(several)),
         MCDropout(noise=0.1),
+        Prototypes(),
+        Propagation(alpha=0.5),
+        Propagation(alpha=0.9),
     ]
 
 

@@ -8,7 +8,6 @@ of them stand for which class.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from common.batch import IGNORE, Image, Labeled, Logits, Pseudo, Scalar
 from common.learners import TeacherStudent
 from common.parts import Parted, pointwise
+from common.precision import full_precision
 from common.schedules import Schedule
 from common.settings import Positive, PositiveReal, Settings
 
@@ -276,10 +276,3 @@ def misses(anchors: Tensor, positives: Tensor, others: Others, *, temperature: f
         far = (anchors @ held.transpose(1, 2)).gather(2, others.chosen)
         scores = torch.cat([near, far], dim=2) / temperature
         return scores.logsumexp(dim=2) - scores[..., 0]
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Sums of many products lose too much in half precision."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.batch import Image, Logits, Pseudo, one_hot
-from common.contrast import full_precision
+from common.cells import cells, pooled
 from common.parts import Parted, on_grid, pointwise
+from common.precision import full_precision
 
 
 class Correlation(NamedTuple):
@@ -27,7 +28,7 @@ class Correlation(NamedTuple):
 
         [1] Sun et al., CorrMatch, CVPR 2024, arXiv:2306.04300, Sec. 3.2.
         """
-        given = _pooled(logits.detach(), self.grid).flatten(2)
+        given = pooled(logits.detach(), self.grid).flatten(2)
         flowed = given.float() @ self.shares
         return on_grid(flowed.view(*flowed.shape[:2], *self.grid), logits)
 
@@ -68,19 +69,10 @@ class Correlating(Parted):
         [1] Sun et al., CorrMatch, CVPR 2024, arXiv:2306.04300, Sec. 3.2.
         """
         grid = cells(tuple(pixels.shape[2:]), self.places)
-        giving, taking = self.describe(_pooled(pixels, grid)).flatten(2).chunk(2, dim=1)
+        giving, taking = self.describe(pooled(pixels, grid)).flatten(2).chunk(2, dim=1)
         with full_precision(pixels.device):
             alike = giving.float().transpose(1, 2) @ taking.float() / math.sqrt(giving.shape[1])
             return Correlation(shares=alike.softmax(dim=2), grid=grid)
-
-
-def cells(sides: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """The finest grid of cells, equally long along all axes, with at most ``most`` of them."""
-    for length in range(1, max(sides) + 1):
-        grid = tuple(math.ceil(side / length) for side in sides)
-        if math.prod(grid) <= most:
-            break
-    return grid
 
 
 @torch.no_grad()
@@ -115,9 +107,3 @@ def propagated(pseudo: Pseudo, regions: Tensor, num_classes: int, *, agreement: 
         target=torch.where(spread, label.view_as(pseudo.target), pseudo.target),
         weight=torch.where(spread, 1.0, pseudo.weight),
     )
-
-
-def _pooled(maps: Tensor, grid: tuple[int, ...]) -> Tensor:
-    if maps.ndim == 4:
-        return F.adaptive_avg_pool2d(maps, cast(tuple[int, int], grid))
-    return F.adaptive_avg_pool3d(maps, cast(tuple[int, int, int], grid))

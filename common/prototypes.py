@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.batch import IGNORE, Image, Logits, Pseudo
-from common.contrast import Lattice, Sample, draw, full_precision
+from common.contrast import Lattice, Sample, draw
 from common.learners import TeacherStudent
 from common.parts import Parted
+from common.precision import full_precision
 from common.schedules import Schedule
 
 SHORTEST = 1e-4

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from common.agreement import mean_by_certainty
-from common.batch import Image, Logits
+from common.batch import Image, Logits, Probs
+from common.learners import SoftVote, soft_vote
+from common.parts import Parted, parted
+from common.precision import full_precision
 from common.settings import Settings
 
 Combine = Literal["mean", "vote", "by_certainty"]
@@ -56,6 +59,35 @@ class SeveralLooks(Source):
         with _statistics_kept(network):
             answers += [look.float().softmax(dim=1) for look in looks]
         return COMBINED[self.combine](torch.stack(answers)).clamp_min(1e-12).log()
+
+
+class LooksInside(Source):
+    """Asks once, and corrects the answer by what the network computed of each pixel.
+
+    Of networks that vote, each is asked so.
+    """
+
+    @abstractmethod
+    def corrected(self, probs: Probs, pixels: Tensor) -> Probs:
+        """Better probabilities, by pixel features ``(B, F, *S')``, on the grid of ``probs``."""
+
+    def __call__(self, network: nn.Module, image: Image, mirrors: Mirrors) -> Logits:
+        if isinstance(network, SoftVote):
+            return soft_vote(self(voter, image, mirrors) for voter in network.voters)
+        body = parted(network)
+        pixels = body.decoder(body.encoder(image))
+        probs = body.head(pixels).float().softmax(dim=1)
+        with full_precision(image.device):
+            return self.corrected(probs, pixels.float()).clamp_min(1e-12).log()
+
+    def unfit(self, network: nn.Module, mirrors: Mirrors) -> str:
+        if any(isinstance(each, Parted) for each in network.modules()):
+            return ""
+        return (
+            f"source {self.name!r} looks at features inside the network, but this one is in one "
+            "piece. Let it be a common.parts.Parted(encoder, decoder, head), choose a network by "
+            "name, or choose another source."
+        )
 
 
 def share_of_votes(answers: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common.batch import IGNORE, Pseudo
-from common.correlation import Correlating, Correlation, cells, propagated
+from common.cells import cells
+from common.correlation import Correlating, Correlation, propagated
 from tests.toy import Net
 
 SIDES = {2: (6, 4), 3: (4, 2, 6)}
