@@ -1,7 +1,7 @@
 """How long must NAIP be trained for more labels to show? Judged on the validation block.
 
-Supervised on 16 tiles and on all 132, everything as in naip.py but the number of steps; no test tile
-is read. `python -m benchmarks.naip_longer [--print]`.
+Supervised on 16 tiles and on all 132, everything as in naip.py but the number of steps; no test
+tile is read. `python -m benchmarks.naip_longer [--print]`.
 """
 
 from benchmarks import naip
