@@ -43,8 +43,8 @@ from common.metrics import PseudoQuality, pseudo_quality
 from common.refiners import AnyRefiner, Refiner, chained
 from common.sources import MCDropout, Mirrored, Plain, Propagation, Prototypes, Source
 from common.trained import Trained, restored
-from medseg_ssl.domain import medseg
-from rsseg_ssl.domain import rsseg
+from medseg_ssl.adapter import medseg
+from rsseg_ssl.adapter import rsseg
 
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "filters.png"

@@ -4,7 +4,7 @@ No checkpoint is chosen: the last one is tested. `python -m benchmarks.hippocamp
 """
 
 from benchmarks.arms import DATA, ROOT, Arm, Comparison, main
-from medseg_ssl.domain import medseg
+from medseg_ssl.adapter import medseg
 
 CONFIGS = ROOT / "configs" / "medseg"
 HERE = (f"domain.data={DATA / 'hippocampus'}",)

@@ -10,8 +10,8 @@ import sys
 
 from benchmarks import naip
 from benchmarks.arms import DATA, ROOT, Arm, Comparison, main
-from medseg_ssl.domain import medseg
-from rsseg_ssl.domain import rsseg
+from medseg_ssl.adapter import medseg
+from rsseg_ssl.adapter import rsseg
 
 OTHER_DATA = ("voc_", "cityscapes_")
 """Recipes for data that the user brings."""

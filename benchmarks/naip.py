@@ -8,7 +8,7 @@ what differs from the shipped config of a method, were chosen on the validation 
 """
 
 from benchmarks.arms import DATA, ROOT, Arm, Comparison, main
-from rsseg_ssl.domain import rsseg
+from rsseg_ssl.adapter import rsseg
 
 CONFIGS = ROOT / "configs" / "rsseg"
 SHARED = (

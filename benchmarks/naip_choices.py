@@ -5,7 +5,7 @@ Every candidate is trained on the three draws of 4 labeled tiles, for half as lo
 """
 
 from benchmarks.arms import DATA, ROOT, Arm, Comparison, main
-from rsseg_ssl.domain import rsseg
+from rsseg_ssl.adapter import rsseg
 
 CONFIGS = ROOT / "configs" / "rsseg"
 SHARED = (

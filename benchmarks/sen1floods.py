@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.arms import DATA
 from common import verbs
-from rsseg_ssl.domain import rsseg
+from rsseg_ssl.adapter import rsseg
 
 LABELED = ("Ghana_83483", "India_900498", "Mekong_333434", "Nigeria_812045")  # the first: no label
 TEST = ("Paraguay_34417", "Spain_7370579", "USA_905409")  # the first: no pixel

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from common.config import Run
 from common.domain import Domain, Findings
+from common.shipping import Cargo
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,9 @@ class Adapter(Protocol):
 
     def for_prediction(self, run: Run) -> Run:
         """A resolved ``run`` that fetches no first weights: its checkpoint brings them."""
+
+    def cargo(self, run: Run) -> Cargo:
+        """What others must know to use the network of a resolved run, and the formats for it."""
 
     def open(self, run: Run) -> Domain:
         """The domain of a resolved run. Touches no data of its splits until asked."""

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from common.arguments import Also, Asked, Config, DataFolder, Output, Overrides, RunFolder
 from common.errors import DataError, RunError, SegSSLError
 from common.hush import hush_libraries
 
@@ -27,26 +28,6 @@ if TYPE_CHECKING:
 
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, as 'init' writes it.")]
-Overrides = Annotated[
-    list[str],
-    typer.Option(
-        "--set", help="Change one value, such as fit.steps=100. Repeatable.", metavar="KEY=VALUE"
-    ),
-]
-Asked = Annotated[
-    list[str],
-    typer.Option(
-        "--set", help="How to ask: source, combine, refiners (label: filter).", metavar="KEY=VALUE"
-    ),
-]
-Also = Annotated[list[Path], typer.Option(metavar="RUN", help="One more run, asked together.")]
-Output = Annotated[Path, typer.Option(help="Where to write the label maps.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/hippo.")]
-DataFolder = Annotated[
-    Path, typer.Argument(metavar="DATA", help="A folder of images and labels, or a CSV manifest.")
-]
 
 
 @dataclass(frozen=True)
@@ -234,6 +215,20 @@ def diagnose(
     adapter = _command(context).adapter()
     found = verbs.diagnose(run, adapter, precision=precision, watch=_say_case)
     _show_screen(screens.of_diagnosis(found, run))
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    run: RunFolder,
+    output: Annotated[Path, typer.Option(help="The folder to write; new, or empty.")],
+    to: Annotated[str, typer.Option(help="onnx, torch, or (volumes) bundle, for MONAI.")],
+) -> None:
+    """Write the best network of a run for programs that know nothing of this one."""
+    from common import verbs
+
+    path = verbs.export(run, _command(context).adapter(), output, to=to)
+    out.print(f"Wrote [bold]{escape(str(path))}[/]. It answers as the trained network does.")
 
 
 @app.command()

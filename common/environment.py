@@ -57,6 +57,11 @@ def digest(files: Iterable[Path]) -> str:
     return whole.hexdigest()[:16]
 
 
+def version() -> str:
+    """Of this library."""
+    return _version("seg-ssl") or "unknown"
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -28,6 +28,7 @@ from common.config import Run
 from common.domain import Domain, Findings, Split
 from common.environment import record_environment
 from common.errors import ConfigError, DataError, RunError, SegSSLError
+from common.export import export as export
 from common.filters import Calibrated, CalibratedFilter
 from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from common import verbs
-from rsseg_ssl.domain import rsseg
+from rsseg_ssl.adapter import rsseg
 
 config, folder = Path(sys.argv[1]), Path(sys.argv[2])
 run = verbs.load(config, rsseg)

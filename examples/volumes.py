@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from common import verbs
-from medseg_ssl.domain import medseg
+from medseg_ssl.adapter import medseg
 
 config, folder = Path(sys.argv[1]), Path(sys.argv[2])
 run = verbs.load(config, medseg)

@@ -9,6 +9,6 @@ def main() -> None:
     """Entry point of the console script."""
     build(
         "medseg-ssl",
-        "medseg_ssl.domain:medseg",
+        "medseg_ssl.adapter:medseg",
         "Segment MRI and CT volumes (NIfTI) from a few labeled and many unlabeled cases.",
     )()

@@ -1,4 +1,4 @@
-"""Volumes, behind the two doors of ``common``: a domain to train on, an adapter to command."""
+"""Volumes, behind the first door of ``common``: a domain to train on."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common.adapter import Wish, file_name
+from common.adapter import file_name
 from common.batch import IGNORE, Batch, ClassVolume, Image, Marked, Pixel, Whole, most_probable
-from common.config import Run
-from common.domain import Findings, Measure, ReportText, Split, Task
+from common.domain import Measure, ReportText, Split, Task
 from common.errors import DataError
 from common.networks import blaming, of_peer
 from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
-from common.weak_labels import all_located
 from medseg_ssl import batches, inspection, measures
 from medseg_ssl.cases import VolumeCase, read_array
-from medseg_ssl.draft import draft
 from medseg_ssl.export import write_labels
 from medseg_ssl.figures import draw_volume
 from medseg_ssl.hints import WeakLabels
 from medseg_ssl.inference import predict_volume
 from medseg_ssl.layouts import found, read_catalog
-from medseg_ssl.look import look, look_at
+from medseg_ssl.look import look
 from medseg_ssl.preprocess import Recipe, Volume, Window, normalized, preprocess, restore
-from medseg_ssl.settings import MedsegRun, MedsegSettings
+from medseg_ssl.settings import MedsegSettings
 from medseg_ssl.statements import facts_of, files_of, weak_labels_of
 from medseg_ssl.store import Store
 
@@ -247,51 +244,3 @@ class Volumes:
                 f"{self.task.channels} ({', '.join(self.settings.channels)}). Give it those."
             ]
         return [*seen.problems]
-
-
-class Medseg:
-    """The verbs of ``medseg-ssl``; a :class:`common.adapter.Adapter`."""
-
-    name = "medseg-ssl"
-    schema: type[Run] = MedsegRun
-
-    def inspect(self, folder: Path) -> Findings:
-        return inspection.inspect(folder)
-
-    def draft(self, folder: Path, wish: Wish) -> str:
-        return draft(folder, wish)
-
-    def check(self, run: Run) -> Findings:
-        return inspection.check(_own(run))
-
-    def resolve(self, run: Run) -> Run:
-        settings = _own(run).domain
-        catalog = read_catalog(settings.data)
-        split = inspection.resolve_splits(settings, catalog)
-        if split.problems:
-            raise DataError.listing("the splits of this run", split.problems)
-        changes: dict[str, object] = {
-            "data": settings.data.expanduser().absolute(),
-            "weak_labels": all_located(settings.weak_labels, settings.data),
-            "splits": split.splits,
-        }
-        if settings.spacing_mm == "median":
-            names = {*split.names("labeled"), *split.names("unlabeled")}
-            bare = [replace(case, label=None) for case in catalog.cases if case.id in names]
-            changes["spacing_mm"] = inspection.median_spacing_mm(look_at(bare, settings.cache))
-        return run.model_copy(update={"domain": settings.model_copy(update=changes)})
-
-    def for_prediction(self, run: Run) -> Run:
-        return run
-
-    def open(self, run: Run) -> Volumes:
-        return Volumes(_own(run).domain)
-
-
-def _own(run: Run) -> MedsegRun:
-    assert isinstance(run, MedsegRun)
-    return run
-
-
-medseg = Medseg()
-"""What the command line calls."""

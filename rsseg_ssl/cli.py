@@ -9,6 +9,6 @@ def main() -> None:
     """Entry point of the console script."""
     build(
         "rsseg-ssl",
-        "rsseg_ssl.domain:rsseg",
+        "rsseg_ssl.adapter:rsseg",
         "Segment satellite and aerial scenes (GeoTIFF) from a few labeled and many unlabeled ones.",
     )()

@@ -26,7 +26,7 @@ from common.methods import AnyMethod
 from common.mixing import AnyMix
 from common.parts import parted
 from common.sources import AnySource
-from medseg_ssl.domain import medseg
+from medseg_ssl.adapter import medseg
 from medseg_ssl.networks import AnyNetwork, CustomVolume
 from medseg_ssl.synthetic import Phantom, make_volumes
 from tests.contracts import test_methods as contract

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from common import verbs
 from common.errors import RunError
-from medseg_ssl.domain import medseg
+from medseg_ssl.adapter import medseg
 from tests.common import diagnosed
 from tests.medseg_ssl.test_domain import opened, run_of
 from tests.medseg_ssl.volumes import image_and_label, oblique, plain

@@ -14,7 +14,8 @@ from common.batch import check_batch
 from common.errors import ConfigError, DataError
 from common.parts import Parted
 from common.splits import names_of
-from medseg_ssl.domain import Volumes, medseg
+from medseg_ssl.adapter import medseg
+from medseg_ssl.domain import Volumes
 from medseg_ssl.settings import MedsegRun
 from medseg_ssl.synthetic import CLASSES as ORGANS
 from medseg_ssl.synthetic import make_volumes

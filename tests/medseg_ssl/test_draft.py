@@ -10,7 +10,7 @@ from common.adapter import Wish
 from common.errors import DataError
 from common.splits import Known
 from medseg_ssl import draft as drafting
-from medseg_ssl.domain import medseg
+from medseg_ssl.adapter import medseg
 from medseg_ssl.lots import draw
 from medseg_ssl.preprocess import Window, ZScore
 from medseg_ssl.settings import MedsegRun

@@ -13,7 +13,7 @@ from common import verbs
 from common.errors import ConfigError, DataError, RunError
 from common.pool import RECORD
 from common.trained import restored
-from medseg_ssl.domain import medseg
+from medseg_ssl.adapter import medseg
 from medseg_ssl.export import UNMARKED, write_labels
 from tests.common import diagnosed
 from tests.medseg_ssl.test_domain import run_of

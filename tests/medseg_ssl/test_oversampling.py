@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from common import verbs
-from medseg_ssl.domain import Volumes, medseg
+from medseg_ssl.adapter import medseg
+from medseg_ssl.domain import Volumes
 from medseg_ssl.settings import MedsegRun
 from tests.medseg_ssl.volumes import CLASSES, plain, save
 

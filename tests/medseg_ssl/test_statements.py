@@ -16,7 +16,7 @@ from common.batch import check_batch
 from common.errors import ConfigError, DataError
 from common.fit import FitSettings
 from medseg_ssl import statements
-from medseg_ssl.domain import medseg
+from medseg_ssl.adapter import medseg
 from tests.medseg_ssl.volumes import CLASSES, image_and_label, oblique, plain, save
 
 ROW = "tags of 1, boxes of 1, points of 1, scribbles of 1 of 2 unlabeled cases"

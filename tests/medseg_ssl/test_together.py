@@ -12,7 +12,7 @@ from common.batch import IGNORE
 from common.errors import ConfigError, RunError
 from common.record import read_cases
 from common.trained import restored
-from medseg_ssl.domain import medseg
+from medseg_ssl.adapter import medseg
 from tests.common import diagnosed
 from tests.medseg_ssl.test_label import home, two_runs, voxels
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.adapter import Wish
-from rsseg_ssl.domain import rsseg
+from rsseg_ssl.adapter import rsseg
 from rsseg_ssl.synthetic import Landscape, make_scenes
 from tests.common import diagnosed
 from tests.rsseg_ssl.scenes import mosaic

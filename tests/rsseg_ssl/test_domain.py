@@ -19,7 +19,8 @@ from common.domain import Domain
 from common.errors import ConfigError, DataError
 from common.evaluate import predictions, rows, table
 from rsseg_ssl import reader
-from rsseg_ssl.domain import Scenes, rsseg
+from rsseg_ssl.adapter import rsseg
+from rsseg_ssl.domain import Scenes
 from rsseg_ssl.settings import RssegRun
 from rsseg_ssl.synthetic import Landscape, make_scenes
 from tests.rsseg_ssl.scenes import mosaic, noise, save

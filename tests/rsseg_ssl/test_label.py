@@ -10,7 +10,7 @@ import torch
 from common import verbs
 from common.adapter import Wish
 from common.trained import restored
-from rsseg_ssl.domain import rsseg
+from rsseg_ssl.adapter import rsseg
 from rsseg_ssl.synthetic import Landscape, make_scenes
 from tests.rsseg_ssl.test_domain import drafted
 

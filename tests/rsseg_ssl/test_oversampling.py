@@ -11,8 +11,9 @@ import pytest
 from common import verbs
 from common.adapter import Wish
 from rsseg_ssl import reader
+from rsseg_ssl.adapter import rsseg
 from rsseg_ssl.batches import LabeledPool
-from rsseg_ssl.domain import Scenes, rsseg
+from rsseg_ssl.domain import Scenes
 from rsseg_ssl.settings import RssegSettings
 from tests.rsseg_ssl.scenes import mosaic, north_up, save
 

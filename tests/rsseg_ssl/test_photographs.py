@@ -18,8 +18,8 @@ from common.adapter import Wish
 from common.batch import IGNORE
 from common.errors import DataError
 from rsseg_ssl import layouts
+from rsseg_ssl.adapter import rsseg
 from rsseg_ssl.catalog import read_catalog
-from rsseg_ssl.domain import rsseg
 from rsseg_ssl.entries import scene_name
 from rsseg_ssl.photographs import CITYSCAPES
 from rsseg_ssl.settings import RssegRun

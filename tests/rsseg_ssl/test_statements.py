@@ -17,10 +17,10 @@ from common.batch import check_batch
 from common.errors import ConfigError, DataError
 from common.sampling import generator
 from rsseg_ssl import reader, statements
+from rsseg_ssl.adapter import rsseg
 from rsseg_ssl.augment import Weak
 from rsseg_ssl.batches import Cutting, Memory, UnlabeledPool
 from rsseg_ssl.catalog import without_truth
-from rsseg_ssl.domain import rsseg
 from rsseg_ssl.hints import Boxes, Painted, Shapes
 from rsseg_ssl.settings import Statistics
 from rsseg_ssl.weak_labels import SceneHints, WeakLabels

@@ -10,7 +10,7 @@ from common import verbs
 from common.errors import DataError
 from common.weak_labels import possible
 from rsseg_ssl import reader, statements
-from rsseg_ssl.domain import rsseg
+from rsseg_ssl.adapter import rsseg
 from tests.rsseg_ssl.scenes import halves, mosaic, noise, save
 from tests.rsseg_ssl.weak import (
     ALL,

@@ -10,7 +10,7 @@ import shapely
 import yaml
 
 from common import verbs
-from rsseg_ssl.domain import rsseg
+from rsseg_ssl.adapter import rsseg
 from tests.rsseg_ssl.scenes import UTM, halves, mosaic, north_up, save
 
 SIDE = 32

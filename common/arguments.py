@@ -1,0 +1,28 @@
+"""What several verbs of the command line are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, as 'init' writes it.")]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="Change one value, such as fit.steps=100. Repeatable.", metavar="KEY=VALUE"
+    ),
+]
+Asked = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="How to ask: source, combine, refiners (label: filter).", metavar="KEY=VALUE"
+    ),
+]
+Also = Annotated[list[Path], typer.Option(metavar="RUN", help="One more run, asked together.")]
+Output = Annotated[Path, typer.Option(help="Where to write the label maps.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/hippo.")]
+DataFolder = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder of images and labels, or a CSV manifest.")
+]
