@@ -11,15 +11,14 @@ from typing import TypeAlias
 import nibabel as nib
 import numpy as np
 import torch
-from nibabel.filebasedimages import ImageFileError
 
 from common.batch import IGNORE, Grid
 from common.errors import DataError, GridMismatch
+from medseg_ssl.files import open_volume, unreadable
 
 Corner: TypeAlias = tuple[int, int, int]  # a voxel, by its index along each axis
 Sides: TypeAlias = tuple[int, int, int]  # the size of a box in voxels
 
-SUFFIXES = (".nii.gz", ".nii")
 SAME_VOXELS = 0.05
 """Two grids are the same where no corner moves by more than this share of a voxel."""
 
@@ -105,33 +104,17 @@ def to_classes(label: np.ndarray, case: VolumeCase) -> np.ndarray:
     return target
 
 
-def load_nifti(path: Path) -> nib.Nifti1Image:
-    """Open a file, its header only.
-
-    Raises:
-        DataError: When it is absent or not a NIfTI file.
-    """
-    if not is_nifti(path):
-        raise DataError(f"{path} is not a NIfTI file: expected a name ending in .nii or .nii.gz.")
-    try:
-        return nib.load(path)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Restore it, or remove its case.") from None
-    except (ImageFileError, OSError, EOFError, zlib.error) as error:
-        raise DataError(_unreadable(path, error)) from None
-
-
 def read_array(path: Path) -> np.ndarray:
     """All voxels of a file, scaled as its header says, in file array order.
 
     Raises:
-        DataError: When the file is absent, truncated or not a NIfTI file.
+        DataError: When the file is absent, truncated or of another format.
     """
-    image = load_nifti(path)
+    image = open_volume(path)
     try:
         return np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(_unreadable(path, error)) from None
+        raise DataError(unreadable(path, error)) from None
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -190,21 +173,8 @@ def describe_difference(path: Path, one: Geometry, other_path: Path, other: Geom
     return f"{path.name} and {other_path.name} lie on different grids: {grid(one)}; {grid(other)}."
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether the name is one of a NIfTI volume."""
-    return path.name.endswith(SUFFIXES)
-
-
-def stem(path: Path) -> str:
-    """The file name without ``.nii`` or ``.nii.gz``."""
-    for suffix in SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.stem
-
-
 def _geometry(path: Path) -> Geometry:
-    image = load_nifti(path)
+    image = open_volume(path)
     shape = image.shape
     while len(shape) > 4 and shape[-1] == 1:
         shape = shape[:-1]
@@ -230,11 +200,3 @@ def _geometry(path: Path) -> Geometry:
         )
     channels = shape[3] if len(shape) == 4 else 1
     return Geometry((shape[0], shape[1], shape[2]), affine, channels)
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return (
-        f"{path} cannot be read ({reason}): it is truncated or not a NIfTI file. Copy it again "
-        "from its source, or remove its case."
-    )

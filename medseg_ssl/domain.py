@@ -23,6 +23,7 @@ from medseg_ssl import batches, inspection, measures
 from medseg_ssl.cases import VolumeCase, read_array
 from medseg_ssl.export import write_labels
 from medseg_ssl.figures import draw_volume
+from medseg_ssl.files import pieces
 from medseg_ssl.hints import WeakLabels
 from medseg_ssl.inference import predict_volume
 from medseg_ssl.layouts import found, read_catalog
@@ -122,9 +123,9 @@ class Volumes:
         for split in SPLITS:
             for name in names_of(self.settings.splits, split):
                 case = self._by_name[name]
-                yield from case.images
-                if split != "unlabeled" and case.label is not None:
-                    yield case.label
+                label = [] if split == "unlabeled" or case.label is None else [case.label]
+                for path in (*case.images, *label):
+                    yield from pieces(path)
         yield from files_of(self._said, self.settings)
 
     def find(self, paths: Sequence[Path]) -> list[VolumeCase]:

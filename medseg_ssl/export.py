@@ -14,7 +14,8 @@ from nibabel.nifti1 import Nifti1Extension
 
 from common.batch import IGNORE
 from common.errors import DataError, GridMismatch, RunError
-from medseg_ssl.cases import VolumeCase, load_nifti
+from medseg_ssl.cases import VolumeCase
+from medseg_ssl.files import open_volume
 
 DTYPES = (np.uint8, np.int16, np.uint16, np.int32)
 """Voxel types of label maps, the smallest first."""
@@ -53,7 +54,7 @@ def write_labels(
         DataError: When the image cannot be read, or a class has no label value.
         RunError: When the file cannot be written.
     """
-    image = load_nifti(case.images[0])
+    image = open_volume(case.images[0])
     if labels.shape != image.shape[:3]:
         raise GridMismatch(
             f"case '{case.id}': label map {labels.shape}, image {image.shape[:3]}. They must share "

@@ -21,7 +21,8 @@ import pandas as pd
 from common.adapter import repeated
 from common.errors import DataError
 from common.splits import SPLITS, closest, listed
-from medseg_ssl.cases import VolumeCase, is_nifti, stem
+from medseg_ssl.cases import VolumeCase
+from medseg_ssl.files import KNOWN, is_volume, stem, volumes_in
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 COLUMNS = ("case", "image", "label", "patient", "split")
@@ -74,17 +75,17 @@ def found(paths: Sequence[Path], channels: int) -> tuple[list[VolumeCase], list[
     files: list[Path] = []
     problems = []
     for path in paths:
-        if path.is_dir():
-            here = sorted(p for p in path.iterdir() if is_nifti(p) and not p.name.startswith("."))
+        if path.exists() and is_volume(path):
+            files.append(path)
+        elif path.is_dir():
+            here = volumes_in(path)
             files += here
             if not here:
-                problems.append(f"{path} holds no file ending in .nii or .nii.gz.")
+                problems.append(f"{path} holds no volume: expected {KNOWN}.")
         elif not path.exists():
             problems.append(f"{path} does not exist.")
-        elif not is_nifti(path):
-            problems.append(f"{path} is not a NIfTI file: expected a name in .nii or .nii.gz.")
         else:
-            files.append(path)
+            problems.append(f"{path} is no volume: expected {KNOWN}.")
     parts: dict[str, list[Path]] = {}
     for file in dict.fromkeys(files):
         match = CHANNEL.match(stem(file))
@@ -143,14 +144,15 @@ def _folders(data: Path, facts: dict[str, Any], *, images: str, labels: str, nam
 
 def _paired(images: Path, labels: Path) -> tuple[list[VolumeCase], list[str]]:
     """Cases of two folders, and the labels without an image."""
-    label_of = {stem(path): path for path in _volumes(labels)}
-    files = _volumes(images)
+    label_of = {stem(path): path for path in volumes_in(labels)}
+    files = volumes_in(images)
     numbered = [CHANNEL.match(stem(path)) for path in files]
     parts: dict[tuple[str, str], list[Path]] = {}
     if files and all(numbered):
         for path, match in zip(files, numbered, strict=True):
             assert match is not None
-            parts.setdefault((match["case"], path.name.partition(".nii")[2]), []).append(path)
+            suffix = path.name.removeprefix(stem(path))
+            parts.setdefault((match["case"], suffix), []).append(path)
     else:
         parts = {(stem(path), path.name): [path] for path in files}
     cases = [
@@ -229,14 +231,12 @@ def _checked(catalog: Catalog) -> Catalog:
     twice = [name for name, n in Counter(case.id for case in catalog.cases).items() if n > 1]
     problems += [f"case '{name}' is there more than once. Rename or remove one." for name in twice]
     if not catalog.cases:
-        problems.append(
-            f"no volume found in the layout {catalog.layout}: expected .nii or .nii.gz."
-        )
+        problems.append(f"no volume found in the layout {catalog.layout}: expected {KNOWN}.")
     for case in catalog.cases:
         problems += [
             f"case '{case.id}': {path} does not exist. Restore it, or remove the case."
             for path in (*case.images, *([case.label] if case.label else []))
-            if not path.is_file()
+            if not path.exists()
         ]
     return Catalog(
         **{name: getattr(catalog, name) for name in Catalog.__slots__ if name != "problems"},
@@ -277,9 +277,3 @@ def _classes(
 
 def _channels(names: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(names[key]) for key in sorted(names, key=int))
-
-
-def _volumes(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if is_nifti(p) and not p.name.startswith("."))

@@ -15,11 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.data.image_reader import NibabelReader
 from monai.transforms import (
     Compose,
-    EnsureChannelFirst,
-    LoadImage,
     NormalizeIntensity,
     Orientation,
     ScaleIntensityRange,
@@ -33,7 +30,8 @@ from common.batch import ClassMap, ClassVolume
 from common.errors import DataError
 from common.settings import PositiveReal, Settings
 from medseg_ssl.augment import unit_coordinates
-from medseg_ssl.cases import Geometry, Sides, VolumeCase
+from medseg_ssl.cases import Geometry, Sides, VolumeCase, read_array
+from medseg_ssl.files import open_volume
 
 MOST_PER_CLASS = 10_000
 """Voxels of a class that oversampling chooses among."""
@@ -164,15 +162,12 @@ def ras(geometry: Geometry) -> tuple[Sides, tuple[float, float, float]]:
 
 
 def _load(images: Sequence[Path]) -> MetaTensor:
-    paths = list(images) if len(images) > 1 else images[0]
-    try:
-        loaded = LoadImage(reader=NibabelReader(), image_only=True, dtype=np.float32)(paths)
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
-        raise DataError(
-            f"{images[0]} cannot be read ({' '.join(str(error).split())[:200]}). Run the verb "
-            "inspect on its folder."
-        ) from error
-    return EnsureChannelFirst()(loaded)
+    """All channels of a case ``(C, X, Y, Z)`` float32, where they lie."""
+    each = [read_array(path).astype(np.float32) for path in images]
+    channels = np.concatenate([array.reshape(*array.shape[:3], -1) for array in each], axis=-1)
+    affine = np.asarray(open_volume(images[0]).affine, dtype=np.float64)
+    loaded = torch.from_numpy(np.ascontiguousarray(np.moveaxis(channels, -1, 0)))
+    return MetaTensor(loaded, affine=torch.from_numpy(affine))
 
 
 def _to_grid(recipe: Recipe, mode: str) -> list[Transform]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from common.errors import DataError
 from common.weak_labels import ClassSets
-from medseg_ssl.cases import UnlabeledVolume, VolumeCase, stem
+from medseg_ssl.cases import UnlabeledVolume, VolumeCase
+from medseg_ssl.files import pieces, stem
 from medseg_ssl.hints import sets_of
 from medseg_ssl.preprocess import (
     Recipe,
@@ -122,7 +123,7 @@ class Store:
 
 def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
     """What tells a file from its earlier self without reading it."""
-    resolved = [path.expanduser().resolve() for path in files]
+    resolved = [each for path in files for each in pieces(path.expanduser().resolve())]
     return [(str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in resolved]
 
 

@@ -28,12 +28,11 @@ from common.weak_labels import (
 from medseg_ssl.cases import (
     Geometry,
     describe_difference,
-    is_nifti,
     read_geometry,
     read_label,
     same_grid,
-    stem,
 )
+from medseg_ssl.files import KNOWN, is_volume, stem
 
 Triple: TypeAlias = tuple[float, float, float]
 Unit: TypeAlias = Literal["mm", "voxel"]
@@ -266,18 +265,15 @@ def _scribbles(
 ) -> dict[str, Scribble]:
     if not folder.is_dir():
         problems.append(
-            f"{folder} is no folder: scribbles are one NIfTI file per case, named like the case."
+            f"{folder} is no folder: scribbles are one volume per case, named like the case."
         )
         return {}
     by_stem = {file_name(case): case for case in legend.cases}
     found: dict[str, Scribble] = {}
     for path in sorted(each for each in folder.iterdir() if not each.name.startswith(".")):
         case = by_stem.get(stem(path))
-        if not is_nifti(path):
-            problems.append(
-                f"{path} is not a NIfTI file: expected a name ending in .nii or .nii.gz. Move it "
-                "elsewhere."
-            )
+        if not is_volume(path):
+            problems.append(f"{path} is no volume: expected {KNOWN}. Move it elsewhere.")
         elif case is None:
             problems.append(f"{path}: there is no case '{stem(path)}'.{_near(path, by_stem)}")
         elif case in found:

@@ -15,8 +15,8 @@ from medseg_ssl.cases import (
     read_geometry,
     read_label,
     same_grid,
-    stem,
 )
+from medseg_ssl.files import stem
 from medseg_ssl.layouts import read_catalog
 from tests.medseg_ssl.volumes import image_and_label, oblique, plain, save
 

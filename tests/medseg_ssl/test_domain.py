@@ -196,9 +196,9 @@ def test_every_path_that_cannot_be_predicted_is_named(tmp_path):
         "case 'two' has 2 channels, the run was trained on 1 (image)",
         "NaN or infinite voxels",
         "torn.nii.gz cannot be read",
-        "empty holds no file ending in .nii or .nii.gz",
+        "empty holds no volume: expected a file in .nii",
         "gone.nii does not exist",
-        "test_domain.py is not a NIfTI file",
+        "test_domain.py is no volume",
         "two inputs are called 'two'",
     ):
         assert words in text

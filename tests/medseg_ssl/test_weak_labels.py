@@ -10,6 +10,7 @@ import pytest
 from common.batch import IGNORE
 from common.errors import DataError, GridMismatch
 from medseg_ssl.cases import read_geometry
+from medseg_ssl.files import KNOWN
 from medseg_ssl.weak_labels import (
     Box,
     Point,
@@ -133,12 +134,11 @@ def test_a_folder_of_scribbles_holds_one_nifti_file_per_case_and_nothing_else(tm
     assert problems(tmp_path, scribbles=drawn) == [
         f"{drawn}/c4.nii.gz: case 'c4' has c4.nii, too. Remove one.",
         f"{drawn}/c44.nii.gz: there is no case 'c44'. Did you mean 'c4'?",
-        f"{drawn}/notes.txt is not a NIfTI file: expected a name ending in .nii or .nii.gz. Move "
-        "it elsewhere.",
+        f"{drawn}/notes.txt is no volume: expected {KNOWN}. Move it elsewhere.",
     ]
     table = written(tmp_path / "t.csv", "")
     assert problems(tmp_path, scribbles=table) == [
-        f"{table} is no folder: scribbles are one NIfTI file per case, named like the case."
+        f"{table} is no folder: scribbles are one volume per case, named like the case."
     ]
 
 
