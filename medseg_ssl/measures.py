@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,14 @@ from monai.metrics.utils import get_edge_surface_distance
 from scipy import ndimage
 from torch import Tensor
 
-from common.batch import IGNORE, ClassMap, Grid
+from common.batch import IGNORE, ClassMap, Grid, most_probable
 from common.domain import Measure
 from common.errors import ShapeError
 from common.settings import NonNegative, Settings
 
 HEADLINE = ("dice", "mean")
 AVERAGED = ("dice", "iou", "nsd", "hd95_mm", "hd_mm", "assd_mm")
+OF_PAPERS = ("hd95_voxel", "asd_voxel")
 """Metrics that also have a value for the whole case: the mean over its classes."""
 COUNTED = ("missed", "spurious", "absent")
 """Metrics of 0 or 1 that are added over the cases."""
@@ -55,15 +57,30 @@ RULES = (
 )
 
 
+PARITY = (
+    "To compare with tables of papers there are also HD95 and ASD in voxels, as MedPy defines "
+    "them: the 95th percentile of all surface distances, both directions pooled, and the mean "
+    "distance from the prediction to the truth. Where most papers count a missed class as 0, here "
+    "it is the diagonal in voxels.",
+)
+
+
 class MeasureSettings(Settings):
     """What is left to choose in the metrics."""
 
     nsd_tolerance_mm: NonNegative = 1.0  # surfaces closer than this agree
+    parity: Literal["papers"] | None = None  # also measure as published tables do
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Metrics that also have a mean over the classes."""
+        return (*AVERAGED, *(OF_PAPERS if self.parity else ()))
 
 
 def rules(settings: MeasureSettings) -> tuple[str, ...]:
     """How each metric is defined, and what happens at its edges: one sentence or two each."""
-    return (*RULES, f"The tolerance of NSD is {settings.nsd_tolerance_mm:g} mm.")
+    parity = PARITY if settings.parity else ()
+    return (*RULES, *parity, f"The tolerance of NSD is {settings.nsd_tolerance_mm:g} mm.")
 
 
 def measure_volume(
@@ -96,7 +113,7 @@ def measure_volume(
             "grid: measure on the grid of the label file."
         )
     nobody = truth == IGNORE
-    labels = predicted.argmax(0).masked_fill(nobody, 0)
+    labels = most_probable(predicted, dim=0).masked_fill(nobody, 0)
     truth = truth.masked_fill(nobody, 0)
     of_class = {
         name: _measure_class(labels == index, truth == index, spacing_mm, settings)
@@ -110,7 +127,7 @@ def measure_volume(
     ]
     means = [
         Measure(metric, "mean", _mean([values[metric] for values in of_class.values()]))
-        for metric in AVERAGED
+        for metric in settings.averaged
     ]
     return [*means, *every]
 
@@ -149,6 +166,8 @@ def _measure_class(
         diagonal_mm = math.nan if absent else math.hypot(*sides)
         nsd = math.nan if absent else 0.0
         distances = {"nsd": nsd} | dict.fromkeys(("hd95_mm", "hd_mm", "assd_mm"), diagonal_mm)
+    if settings.parity:
+        distances |= _as_papers(predicted, truth)
     ml = math.prod(spacing_mm) / 1000
     return {
         "dice": math.nan if absent else 2 * common / (found + there),
@@ -180,15 +199,38 @@ def _surfaces(
         nsd = compute_surface_dice(
             **pair, class_thresholds=[tolerance_mm], spacing=spacing_mm, use_subvoxels=True
         )
-        _, ways, _ = get_edge_surface_distance(
-            predicted[box], truth[box], spacing=spacing_mm, symmetric=True
-        )  # there and back
+    ways = _ways(predicted[box], truth[box], spacing_mm)
     return {
         "nsd": nsd.item(),
         "hd95_mm": max(torch.quantile(way, 0.95).item() for way in ways),
         "hd_mm": max(way.max().item() for way in ways),
         "assd_mm": torch.cat([*ways]).mean().item(),
     }
+
+
+def _ways(
+    predicted: Tensor, truth: Tensor, spacing_mm: tuple[float, float, float]
+) -> tuple[Tensor, Tensor]:
+    """From each surface voxel to the other surface: of the prediction, and of the truth."""
+    with warnings.catch_warnings():  # MONAI 1.6 warns of an argument that it passes to itself
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy")
+        _, ways, _ = get_edge_surface_distance(predicted, truth, spacing=spacing_mm, symmetric=True)
+    there, back = ways
+    return there, back
+
+
+def _as_papers(predicted: Tensor, truth: Tensor) -> dict[str, float]:
+    """HD95 and ASD in voxels [1]; the diagonal where only one of both is there.
+
+    [1] MedPy, medpy.metric.binary.hd95 and asd, without voxelspacing.
+    """
+    if not (predicted.any() and truth.any()):
+        absent = not (predicted.any() or truth.any())
+        return dict.fromkeys(OF_PAPERS, math.nan if absent else math.hypot(*truth.shape))
+    box = _bounding_box(predicted | truth)
+    ways = _ways(predicted[box], truth[box], (1.0, 1.0, 1.0))
+    hd95 = torch.quantile(torch.cat([*ways]), 0.95).item()
+    return dict(zip(OF_PAPERS, (hd95, ways[0].mean().item()), strict=True))
 
 
 def _components(mask: Tensor) -> float:
