@@ -138,8 +138,10 @@ def _to_file(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _normalization(normalize: dict[str, Any]) -> dict[str, Any]:
-    if normalize["name"] == "zscore":
-        return {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
+    if normalize["name"] != "window":
+        nonzero = normalize["name"] == "zscore_nonzero"
+        how = {"nonzero": nonzero, "channel_wise": True}
+        return {"_target_": "NormalizeIntensityd", "keys": "image", **how}
     low, high = normalize["window_hu"]
     limits = {"a_min": low, "a_max": high, "b_min": -1.0, "b_max": 1.0, "clip": True}
     return {"_target_": "ScaleIntensityRanged", "keys": "image", **limits}

@@ -20,6 +20,7 @@ from medseg_ssl.lots import Drawn, draw
 
 LEVELS = 3  # how often the default network may halve a patch
 MOST_VOXELS = 96**3  # of a patch: fits a training step of the default network in 8 GB
+EMPTY = 0.2  # of the voxels exactly 0, as a skull-stripped brain has
 THICK = 2.0  # an axis this much coarser than the finest is not halved with it
 
 OPPOSITES: tuple[tuple[Axis, tuple[str, ...]], ...] = (
@@ -39,6 +40,7 @@ class Plan:
     strides: tuple[tuple[int, int, int], ...]
     patch: tuple[int, int, int]
     window_hu: tuple[float, float] | None  # None: the images are no CT
+    stripped: bool  # much of the images is exactly 0
     classes: tuple[tuple[str, int], ...]
     channels: tuple[str, ...]
     told_apart: tuple[Axis, ...]  # axes that class names tell apart
@@ -79,6 +81,7 @@ def _plan(found: Survey, *, kept: set[str]) -> Plan:
         strides=strides,
         patch=_patch((x, y, z), strides),
         window_hu=_window(found, kept),
+        stripped=float(np.median([look.zeros for look in looks])) >= EMPTY,
         classes=classes,
         channels=found.catalog.channels or _channels(looks[0].channels),
         told_apart=_told_apart([name for name, _ in classes]),
@@ -186,6 +189,10 @@ def _views(plan: Plan) -> str:
         else "no class name tells one end of an axis from the other"
     )
     normalize = "{name: zscore}  # MRI has no units: each volume to mean 0 and deviation 1"
+    if plan.stripped:
+        normalize = (
+            "{name: zscore_nonzero}  # MRI has no units, and much of a volume is 0: not that"
+        )
     if plan.window_hu is not None:
         low, high = plan.window_hu
         normalize = f"{{name: window, window_hu: [{low:g}, {high:g}]}}  # CT: the labeled tissue"

@@ -26,7 +26,7 @@ from medseg_ssl.cases import (
 from medseg_ssl.preprocess import ras
 from medseg_ssl.store import stamps
 
-VERSION = 1
+VERSION = 2
 """Counts up when a look sees more, so that no old one is read."""
 
 MOST_VALUES = 1000
@@ -45,6 +45,7 @@ class Look(Settings):
     dtype: str = ""
     low: float = 0.0
     high: float = 0.0
+    zeros: float = 0.0  # share of the voxels that are exactly 0, in the channel that has most
     foreground: tuple[float, float] | None = None  # its 0.5 and 99.5 percentiles, all channels
     label_voxels: dict[int, int] | None = None  # label value -> voxels; None without a label
     problems: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ def look(case: VolumeCase) -> Look:
         dtype=str(np.result_type(*arrays)),
         low=min((float(array.min()) for array in finite if array.size), default=0.0),
         high=max((float(array.max()) for array in finite if array.size), default=0.0),
+        zeros=max(float((array == 0).mean()) for array in arrays),
         foreground=foreground,
         label_voxels=voxels,
         problems=tuple(problems),

@@ -43,6 +43,15 @@ class ZScore(Settings):
     name: Literal["zscore"] = "zscore"
 
 
+class ZScoreNonzero(Settings):
+    """The same of all voxels but those that are 0, which stay 0: for MRI without its surroundings.
+
+    Else the share of empty voxels, and not the tissue, decides how bright tissue is.
+    """
+
+    name: Literal["zscore_nonzero"] = "zscore_nonzero"
+
+
 class Window(Settings):
     """Clip to a window and map it to -1 to 1: for CT, whose units mean the same everywhere."""
 
@@ -50,7 +59,7 @@ class Window(Settings):
     window_hu: tuple[float, float]
 
 
-AnyNormalize = Annotated[ZScore | Window, Field(discriminator="name")]
+AnyNormalize = Annotated[ZScore | ZScoreNonzero | Window, Field(discriminator="name")]
 """What ``normalize:`` may say in a YAML file."""
 
 
@@ -182,6 +191,8 @@ def _normalization(normalize: AnyNormalize) -> Transform:
     match normalize:
         case ZScore():
             made = NormalizeIntensity(channel_wise=True)
+        case ZScoreNonzero():
+            made = NormalizeIntensity(nonzero=True, channel_wise=True)
         case Window(window_hu=(low, high)):
             made = ScaleIntensityRange(low, high, b_min=-1.0, b_max=1.0, clip=True)
     return made

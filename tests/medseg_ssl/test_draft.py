@@ -12,7 +12,7 @@ from common.splits import Known
 from medseg_ssl import draft as drafting
 from medseg_ssl.adapter import medseg
 from medseg_ssl.lots import draw
-from medseg_ssl.preprocess import Window, ZScore
+from medseg_ssl.preprocess import Window, ZScore, ZScoreNonzero
 from medseg_ssl.settings import MedsegRun
 from tests.medseg_ssl.volumes import image_and_label, plain, save
 
@@ -125,6 +125,17 @@ def test_ct_is_given_a_window_and_mri_a_zscore(tmp_path):
     assert isinstance(ct, Window)
     inside = (image - 1100)[label > 0]
     assert ct.window_hu[0] == pytest.approx(np.percentile(inside, 0.5), abs=1)
+
+
+def test_where_much_of_an_image_is_exactly_zero_it_has_no_say_in_the_zscore(tmp_path):
+    image, label = image_and_label()
+    for kind, empty in (("stripped", slice(0, 6)), ("whole", slice(0, 1))):
+        shown = image.copy()
+        shown[:, :, empty] = 0
+        save(tmp_path / kind / "images" / "a.nii.gz", shown)
+        save(tmp_path / kind / "labels" / "a.nii.gz", label)
+        drafted = load(tmp_path, medseg.draft(tmp_path / kind, Wish(test=0))).domain.normalize
+        assert drafted == (ZScoreNonzero() if kind == "stripped" else ZScore())
 
 
 def test_axes_that_class_names_tell_apart_are_not_flipped():

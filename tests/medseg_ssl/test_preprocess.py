@@ -18,6 +18,7 @@ from medseg_ssl.preprocess import (
     Recipe,
     Volume,
     Window,
+    ZScoreNonzero,
     foreground_voxels,
     preprocess,
     preprocess_label,
@@ -130,6 +131,18 @@ def test_zscore_is_per_channel_and_per_volume(tmp_path):
     assert made.dtype == np.float32
     np.testing.assert_allclose(made.mean(axis=(1, 2, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(made.std(axis=(1, 2, 3)), 1, atol=1e-3)
+
+
+def test_zscore_nonzero_looks_at_no_voxel_that_is_zero(tmp_path):
+    image = np.random.default_rng(0).normal(300, 40, (8, 8, 8)).astype(np.float32)
+    for empty in (0, 3, 6):  # however much of the volume is empty, tissue is as bright
+        image[:, :, :empty] = 0
+        path = save(tmp_path / f"v{empty}.nii.gz", image)
+        made = preprocess([path], Recipe(spacing_mm=(1, 1, 1), normalize=ZScoreNonzero())).image[0]
+        inside = image[:, :, empty:]
+        wanted = (inside - inside.mean()) / inside.std()
+        np.testing.assert_allclose(made[:, :, empty:], wanted, atol=1e-4)
+        assert not made[:, :, :empty].any()
 
 
 def test_a_window_is_clipped_and_mapped_to_minus_one_to_one(tmp_path):

@@ -109,11 +109,19 @@ def test_a_bundle_writes_the_label_maps_that_predict_writes(runs, tmp_path, meth
         assert (mine == yours).mean() > 0.98  # both resample probabilities, each in its own way
 
 
-def test_on_the_grid_of_the_files_a_bundle_changes_no_voxel(tmp_path):
+@pytest.mark.parametrize(
+    "normalize",
+    [{"name": "window", "window_hu": [50.0, 300.0]}, {"name": "zscore_nonzero"}],
+    ids=lambda each: each["name"],
+)
+def test_on_the_grid_of_the_files_a_bundle_changes_no_voxel(tmp_path, normalize):
     data = plain(tmp_path / "data", affine=np.diag([1.0, 1.0, 1.0, 1.0]))
-    window = {"name": "window", "window_hu": [50.0, 300.0]}
     run = run_of(
-        data, tmp_path / "cache", method="supervised", spacing_mm=[1.0, 1.0, 1.0], normalize=window
+        data,
+        tmp_path / "cache",
+        method="supervised",
+        spacing_mm=[1.0, 1.0, 1.0],
+        normalize=normalize,
     )
     verbs.train(run, medseg, tmp_path / "run")
     verbs.export(tmp_path / "run", medseg, tmp_path / "out", to="bundle")
