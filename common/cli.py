@@ -105,7 +105,7 @@ def init(
 
 @app.command()
 def check(context: typer.Context, config: Config, overrides: Overrides = []) -> None:  # noqa: B006
-    """Check a config and its data, and take one step without learning from it."""
+    """Check a config and its data, and say how long a step takes here."""
     from common import verbs
 
     command = _command(context)

@@ -11,6 +11,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast, get_args
@@ -33,6 +34,7 @@ from common.filters import Calibrated, CalibratedFilter
 from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs
 from common.hidden_truth import Watch
+from common.pace import pace
 from common.pool import label as label
 from common.record import Diagnosis, beside
 from common.splits import names_of
@@ -53,7 +55,9 @@ def load(path: Path, adapter: Adapter, overrides: Sequence[str] = ()) -> Run:
 
 
 def check(run: Run, adapter: Adapter) -> Findings:
-    """Look at the data of ``run`` and take one step without learning from it.
+    """Look at the data of ``run``, and take a few steps that are thrown away.
+
+    The last of the facts says how long a step takes here, and how much memory.
 
     Raises:
         DataError: Naming everything that training would stumble over.
@@ -65,7 +69,9 @@ def check(run: Run, adapter: Adapter) -> Findings:
     domain = training_domain(run, adapter)
     _folds(run, domain)
     _first_step(domain, run)
-    return findings
+    learner = new_learner(run, domain)
+    found = pace(learner, lambda first: domain.batches(seed=run.seed, first_step=first), run.fit)
+    return replace(findings, facts=[*findings.facts, ("a step", found.in_words(run.fit.steps))])
 
 
 def train(
