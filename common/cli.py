@@ -153,13 +153,18 @@ def predict(
     output: Output,
     also: Also = [],  # noqa: B006
     overrides: Asked = [],  # noqa: B006
+    part: Annotated[str, typer.Option(help="Of the images, where processes share them.")] = "1/1",
 ) -> None:
-    """Predict label maps, each on the grid of its image."""
+    """Predict label maps, each on the grid of its image. Cut off? The same command goes on."""
     from common import verbs
+    from common.prediction import Part
 
-    adapter, runs = _command(context).adapter(), [run, *also]
-    written = verbs.predict(runs, adapter, images, output, overrides=overrides, watch=out.print)
-    out.print(f"Wrote {len(written)} label {'map' if len(written) == 1 else 'maps'}.")
+    adapter, runs, mine = _command(context).adapter(), [run, *also], Part.read(part)
+    written = verbs.predict(
+        runs, adapter, images, output, overrides=overrides, part=mine, watch=_say_file
+    )
+    said = "label map lies" if len(written) == 1 else "label maps lie"
+    out.print(f"{len(written)} {said} in {escape(str(output))}.")
 
 
 @app.command()
@@ -255,6 +260,10 @@ def _complain(error: Exception) -> None:
 
 def _say_case(name: str, number: int, total: int) -> None:
     out.print(f"  {number}/{total}  {escape(name)}")
+
+
+def _say_file(path: Path, number: int, total: int) -> None:
+    _say_case(str(path), number, total)
 
 
 def _show(findings: Findings) -> None:

@@ -37,6 +37,10 @@ class Case(Protocol):
         """What is resampled together: the patient, or the spatial block."""
 
     @property
+    def files(self) -> Sequence[Path]:
+        """The files that its image lies in; no annotation."""
+
+    @property
     def truth(self) -> Grid | None:
         """The annotation on the case's own grid, IGNORE where nobody looked; read when asked."""
 

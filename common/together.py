@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -38,48 +38,12 @@ class Asking(Settings):
     refiners: tuple[AnyRefiner, ...] = ()
 
 
-def predict(
-    folders: Path | Sequence[Path],
-    adapter: Adapter,
-    paths: Sequence[Path],
-    output: Path,
-    *,
-    overrides: Sequence[str] = (),
-    watch: Callable[[Path], None] = lambda path: None,
-) -> list[Path]:
-    """Predict files and folders with the best checkpoint; one label map each in ``output``.
-
-    Args:
-        folders: A run, or several that predict together.
-        adapter: Of their domain.
-        paths: What to predict.
-        output: Where to; made where it is missing.
-        overrides: Of :class:`Asking`, such as ``"source.name=mirrored"``.
-        watch: Hears of each label map.
-
-    Raises:
-        ConfigError: When ``overrides`` cannot be used.
-        DataError: Naming every path that cannot be predicted.
-        RunError: When a run has not finished, or runs differ in their classes.
-    """
-    asking = config.changed(Asking(), overrides)
-    folders = [folders] if isinstance(folders, Path) else folders
-    first, *_ = runs = all_restored(folders, adapter)
-    check_asking(runs, asking)
-    output.mkdir(parents=True, exist_ok=True)
-    written = []
-    for case in first.domain.find(paths):
-        probs = refined(first, asking, answer(runs, asking, case), case)
-        written.append(first.domain.write(probs, case, output))
-        watch(written[-1])
-    return written
-
-
 def otherwise(folders: Sequence[Path], adapter: Adapter, overrides: Sequence[str]) -> Otherwise:
     """How runs predict together, or as ``overrides`` say, for an evaluation.
 
     Raises:
-        ConfigError, RunError: As in :func:`predict`.
+        ConfigError: When ``overrides`` cannot be used.
+        RunError: When a run has not finished, or runs differ in their classes.
     """
     asking = config.changed(Asking(), overrides)
     first, *_ = runs = all_restored(folders, adapter)

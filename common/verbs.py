@@ -36,10 +36,10 @@ from common.folds import fold_runs
 from common.hidden_truth import Watch
 from common.pace import pace
 from common.pool import label as label
+from common.prediction import predict as predict
 from common.record import Diagnosis, beside
 from common.splits import names_of
 from common.together import otherwise as otherwise
-from common.together import predict as predict
 from common.trained import new_learner, restored, training_domain
 
 logger = logging.getLogger("seg_ssl")

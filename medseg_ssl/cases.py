@@ -14,7 +14,7 @@ import torch
 
 from common.batch import IGNORE, Grid
 from common.errors import DataError, GridMismatch
-from medseg_ssl.files import open_volume, unreadable
+from medseg_ssl.files import open_volume, pieces, unreadable
 
 Corner: TypeAlias = tuple[int, int, int]  # a voxel, by its index along each axis
 Sides: TypeAlias = tuple[int, int, int]  # the size of a box in voxels
@@ -72,6 +72,11 @@ class VolumeCase:
         if self.label is None:
             return None
         return torch.from_numpy(to_classes(read_label(self.label), self))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that its image lies in, the slices of a DICOM series one by one."""
+        return tuple(piece for path in self.images for piece in pieces(path))
 
     @property
     def geometry(self) -> Geometry:

@@ -123,9 +123,9 @@ class Volumes:
         for split in SPLITS:
             for name in names_of(self.settings.splits, split):
                 case = self._by_name[name]
-                label = [] if split == "unlabeled" or case.label is None else [case.label]
-                for path in (*case.images, *label):
-                    yield from pieces(path)
+                yield from case.files
+                if split != "unlabeled" and case.label is not None:
+                    yield from pieces(case.label)
         yield from files_of(self._said, self.settings)
 
     def find(self, paths: Sequence[Path]) -> list[VolumeCase]:

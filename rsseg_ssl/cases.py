@@ -130,6 +130,11 @@ class SceneCase(Scene):
     recode: tuple[tuple[int, int], ...] = ()  # (stored, meant) values; unlisted: nobody looked
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """One for all bands, or one for each."""
+        return self.images
+
+    @property
     def truth(self) -> Tensor | None:
         """Class indices ``(H, W)``; IGNORE where nobody looked or the scene holds no data.
 

@@ -97,6 +97,7 @@ class ToyCase:
     group: str
     image: Tensor
     truth: Tensor | None
+    files: tuple[Path, ...] = ()
 
 
 def disc(rng: np.random.Generator, side: int, dims: int) -> tuple[Tensor, Tensor]:

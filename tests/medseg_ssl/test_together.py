@@ -130,7 +130,7 @@ def test_the_command_takes_more_runs_and_how_to_ask(two_runs, tmp_path):
         medseg, "predict", first, case.images[0], "--also", second, "--set", "combine=vote", *output
     )
     assert said.code == 0, said.err
-    assert "Wrote 1 label map." in said.out
+    assert "1 label map lies in " in said.out
 
 
 def test_an_evaluation_of_other_predictions_has_a_folder_of_its_own(two_runs, tmp_path):
