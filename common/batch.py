@@ -175,6 +175,21 @@ def most_probable(probs: Tensor, dim: int = 1) -> Tensor:
     return probs.max(dim=dim).indices
 
 
+def label_map(probs: ClassMap, *, rows: int = 32) -> Grid:
+    """The most probable class of each pixel of a whole case, int16.
+
+    Works through ``rows`` at a time, so that probabilities may lie on disk.
+
+    Args:
+        probs: ``(K, X, ...)``.
+        rows: Along the first spatial axis.
+    """
+    label = torch.empty(probs.shape[1:], dtype=torch.int16)
+    for first in range(0, len(label), rows):
+        label[first : first + rows] = most_probable(probs[:, first : first + rows], dim=0)
+    return label
+
+
 def one_hot(target: Labels, num_classes: int) -> Probs:
     """``(B, *S)`` class indices to ``(B, K, *S)`` zeros and ones; IGNORE is zero everywhere."""
     known = target != IGNORE

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from common.adapter import file_name
-from common.batch import IGNORE, Batch, ClassVolume, Image, Marked, Pixel, Whole, most_probable
+from common.batch import IGNORE, Batch, ClassVolume, Image, Marked, Pixel, Whole, label_map
 from common.domain import Measure, ReportText, Split, Task
 from common.errors import DataError
 from common.networks import blaming, of_peer
@@ -144,7 +144,8 @@ class Volumes:
             classes=len(self.task.classes),
             settings=self.settings.inference,
         )
-        return restore(probs, volume.affine, case.geometry)
+        memory_mb = self.settings.inference.memory_mb
+        return restore(probs, volume.affine, case.geometry, memory_mb=memory_mb)
 
     def whole(self, case: VolumeCase) -> Whole:
         image = normalized(case.images, self.recipe)
@@ -171,13 +172,13 @@ class Volumes:
         return f"{file_name(case.id)}.nii.gz"
 
     def write(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
-        labels = most_probable(predicted, dim=0).numpy()
+        labels = label_map(predicted).numpy()
         return write_labels(labels, case, folder / self.name_of(case), names=self.task.classes)
 
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: VolumeCase, folder: Path, *, about: str
     ) -> Path:
-        labels = torch.where(sure, most_probable(probs, dim=0), IGNORE).numpy()
+        labels = torch.where(sure, label_map(probs), IGNORE).numpy()
         path = folder / self.name_of(case)
         return write_labels(labels, case, path, names=self.task.classes, about=about)
 
@@ -188,7 +189,7 @@ class Volumes:
             image = np.clip(image, *normalize.window_hu)
         return draw_volume(
             image.reshape(*image.shape[:3], -1)[..., 0],
-            most_probable(predicted, dim=0).numpy(),
+            label_map(predicted).numpy(),
             None if truth is None else truth.numpy(),
             affine=case.geometry.affine,
             task=self.task,

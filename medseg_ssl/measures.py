@@ -15,7 +15,7 @@ from monai.metrics.utils import get_edge_surface_distance
 from scipy import ndimage
 from torch import Tensor
 
-from common.batch import IGNORE, ClassMap, Grid, most_probable
+from common.batch import IGNORE, ClassMap, Grid, label_map
 from common.domain import Measure
 from common.errors import ShapeError
 from common.settings import NonNegative, Settings
@@ -113,7 +113,7 @@ def measure_volume(
             "grid: measure on the grid of the label file."
         )
     nobody = truth == IGNORE
-    labels = most_probable(predicted, dim=0).masked_fill(nobody, 0)
+    labels = label_map(predicted).masked_fill(nobody, 0)
     truth = truth.masked_fill(nobody, 0)
     of_class = {
         name: _measure_class(labels == index, truth == index, spacing_mm, settings)

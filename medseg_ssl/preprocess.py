@@ -28,8 +28,9 @@ from torch import Tensor
 
 from common.batch import ClassMap, ClassVolume
 from common.errors import DataError
+from common.room import room
 from common.settings import PositiveReal, Settings
-from medseg_ssl.augment import unit_coordinates
+from medseg_ssl.augment import around, unit_coordinates
 from medseg_ssl.cases import Geometry, Sides, VolumeCase, read_array
 from medseg_ssl.files import open_volume
 
@@ -142,7 +143,9 @@ def foreground_voxels(target: np.ndarray) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def restore(probs: ClassVolume, affine: np.ndarray, geometry: Geometry) -> ClassMap:
+def restore(
+    probs: ClassVolume, affine: np.ndarray, geometry: Geometry, *, memory_mb: int = 2048
+) -> ClassMap:
     """Bring probabilities from the preprocessed grid back to the grid of the file.
 
     Where both grids hold the same voxels, in another order at most, no value changes. Elsewhere
@@ -152,13 +155,16 @@ def restore(probs: ClassVolume, affine: np.ndarray, geometry: Geometry) -> Class
         probs: ``(K, *S)`` on the preprocessed grid.
         affine: Of the preprocessed grid.
         geometry: Of the file.
+        memory_mb: What is larger lies on disk, as float16.
 
     Returns:
         ``(K, X, Y, Z)`` in file array order.
     """
     back = np.linalg.inv(affine) @ geometry.affine  # voxel of the file to preprocessed voxel
     turned = _turned(probs, back, geometry.shape)
-    return turned if turned is not None else _resampled(probs, back, geometry.shape)
+    if turned is not None:
+        return turned
+    return _resampled(probs, back, room((len(probs), *geometry.shape), memory_mb))
 
 
 def ras(geometry: Geometry) -> tuple[Sides, tuple[float, float, float]]:
@@ -216,20 +222,19 @@ def _turned(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassMap | No
     return ordered.flip([1 + axis for axis in mirrored]) if mirrored else ordered
 
 
-def _resampled(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassMap:
-    """Linear interpolation, slab by slab, so that the coordinates of few voxels are in memory."""
-    made = torch.empty((probs.shape[0], *shape), dtype=torch.float32)
+def _resampled(probs: ClassVolume, back: np.ndarray, made: ClassMap) -> ClassMap:
+    """Linear interpolation into ``made``, slab by slab: few voxels at a time are in memory."""
+    shape = made.shape[1:]
     rows = max(1, 2_000_000 // (shape[1] * shape[2]))
     for first in range(0, shape[0], rows):
         last = min(first + rows, shape[0])
         ranges = np.arange(first, last), np.arange(shape[1]), np.arange(shape[2])
         voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1)
-        sources = torch.from_numpy((voxels @ back[:3, :3].T + back[:3, 3]).astype(np.float32))
-        slab = F.grid_sample(
-            probs.float()[None],
-            unit_coordinates(sources, probs.shape[1:])[None],
-            padding_mode="border",
-            align_corners=True,
-        )[0]
+        sources = voxels @ back[:3, :3].T + back[:3, 3]
+        low, box = around(probs, sources)
+        grid = unit_coordinates(torch.from_numpy((sources - low).astype(np.float32)), box.shape[1:])
+        (slab,) = F.grid_sample(
+            box.float()[None], grid[None], padding_mode="border", align_corners=True
+        )
         made[:, first:last] = slab / slab.sum(dim=0, keepdim=True).clamp_min(1e-6)
     return made

@@ -8,8 +8,6 @@ it is large.
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from common.errors import DataError
+from common.room import room
 from common.settings import Count, Positive, Settings
 from rsseg_ssl.reader import Window
 
@@ -74,7 +72,7 @@ def predict_scene(
     """
     device = next((each.device for each in network.parameters()), torch.device("cpu"))
     height, width = shape_yx
-    result = _room(classes, shape_yx, settings.memory_mb)
+    result = room((classes, *shape_yx), settings.memory_mb)
     tops, lefts = (starts(side, tile, settings.overlap) for side in shape_yx)
     band = _Band(classes, width=width, tile=tile, device=device)
     for top, following in zip(tops, [*tops[1:], height], strict=True):
@@ -159,20 +157,3 @@ class _Band:
             kept = held[..., rows:, :].clone()
             held[..., : self.tile - rows, :] = kept
             held[..., self.tile - rows :, :] = 0
-
-
-def _room(classes: int, shape_yx: tuple[int, int], memory_mb: int) -> Tensor:
-    """A place for probabilities: memory, or a file that the system removes with its last use."""
-    shape = (classes, *shape_yx)
-    if 4 * math.prod(shape) <= memory_mb * 2**20:
-        return torch.zeros(shape)
-    needed, free = 2 * math.prod(shape), shutil.disk_usage(tempfile.gettempdir()).free
-    if needed > free:
-        raise DataError(
-            f"a prediction of {classes} x {shape_yx[0]} x {shape_yx[1]} needs "
-            f"{needed / 2**30:.1f} GiB in '{tempfile.gettempdir()}', {free / 2**30:.1f} are free. "
-            "Set the environment variable TMPDIR to a folder with room, or raise "
-            "domain.inference.memory_mb."
-        )
-    with tempfile.TemporaryFile(prefix="seg-ssl-") as file:
-        return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))

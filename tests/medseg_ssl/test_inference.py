@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.inferers.utils import sliding_window_inference
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from common.batch import label_map
 from common.errors import ShapeError
 from medseg_ssl.inference import InferenceSettings, predict_volume
 from medseg_ssl.networks import UNet
@@ -154,3 +158,47 @@ def test_a_network_with_several_heads_is_refused_in_words():
 def test_full_overlap_would_never_advance_and_is_refused():
     with pytest.raises(ValidationError, match="less than 1"):
         InferenceSettings(overlap=1.0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    shape=st.tuples(*[st.integers(3, 25)] * 3),
+    patch=st.tuples(*[st.integers(2, 12)] * 3),
+    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.7]),
+    windows=st.integers(1, 5),
+)
+def test_windows_and_weights_are_those_of_monai(shape, patch, overlap, windows):
+    torch.manual_seed(0)
+    network = nn.Conv3d(1, 3, 3, padding=1)  # sees the edges of a window
+    image = torch.randn(1, *shape)
+    ours = predict_volume(
+        network,
+        image,
+        patch=patch,
+        classes=3,
+        settings=InferenceSettings(overlap=overlap, windows_per_batch=windows),
+    )
+    with torch.no_grad():
+        theirs = sliding_window_inference(
+            image[None],
+            patch,
+            windows,
+            lambda pixels: network(pixels).softmax(dim=1),
+            overlap=overlap,
+            mode="gaussian",
+            sigma_scale=0.125,
+        )[0]
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_a_large_result_lies_on_disk_and_says_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    probs = coordinates((40, 17, 13))
+    small, large = (echo(probs, memory_mb=memory_mb) for memory_mb in (2048, 0))
+    assert small.dtype == torch.float32
+    assert large.dtype == torch.float16
+    torch.testing.assert_close(large.float(), small, atol=1e-3, rtol=0)
+    assert not [*tmp_path.iterdir()]  # the file has no name any more
+    expected = small.argmax(dim=0)
+    told = small.sort(dim=0).values.diff(dim=0)[-1] > 2e-3
+    assert torch.equal(label_map(large, rows=7)[told], expected[told].to(torch.int16))
