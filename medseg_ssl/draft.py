@@ -16,6 +16,7 @@ from common.errors import DataError
 from common.splits import Known
 from medseg_ssl.augment import AXES, Axis
 from medseg_ssl.inspection import Survey, median_spacing_mm, problems_of, survey
+from medseg_ssl.legend import Region
 from medseg_ssl.lots import Drawn, draw
 
 LEVELS = 3  # how often the default network may halve a patch
@@ -43,6 +44,7 @@ class Plan:
     stripped: bool  # much of the images is exactly 0
     classes: tuple[tuple[str, int], ...]
     channels: tuple[str, ...]
+    regions: tuple[Region, ...]  # unions of classes to measure
     told_apart: tuple[Axis, ...]  # axes that class names tell apart
 
 
@@ -84,6 +86,7 @@ def _plan(found: Survey, *, kept: set[str]) -> Plan:
         stripped=float(np.median([look.zeros for look in looks])) >= EMPTY,
         classes=classes,
         channels=found.catalog.channels or _channels(looks[0].channels),
+        regions=found.catalog.regions,
         told_apart=_told_apart([name for name, _ in classes]),
     )
 
@@ -196,6 +199,8 @@ def _views(plan: Plan) -> str:
     if plan.window_hu is not None:
         low, high = plan.window_hu
         normalize = f"{{name: window, window_hu: [{low:g}, {high:g}]}}  # CT: the labeled tissue"
+    regions = "".join(f"      {quoted(name)}: {flow(parts)}\n" for name, parts in plan.regions)
+    measures = f"  measures:\n    regions:  # measured as well\n{regions}" if regions else ""
     return f"""\
   spacing_mm: {flow(plan.spacing_mm)}  # right, front, top: the median
   normalize: {normalize}
@@ -207,7 +212,7 @@ def _views(plan: Plan) -> str:
     affine_share: 0.3
     rotation_degrees: 10
     scale: 0.1
-"""
+{measures}"""
 
 
 def _training(plan: Plan, drawn: Drawn) -> str:

@@ -23,6 +23,7 @@ from common.errors import DataError
 from common.splits import SPLITS, closest, listed
 from medseg_ssl.cases import VolumeCase
 from medseg_ssl.files import KNOWN, is_volume, stem, volumes_in
+from medseg_ssl.legend import Region, read_legend
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 COLUMNS = ("case", "image", "label", "patient", "split")
@@ -37,6 +38,7 @@ class Catalog:
     classes: tuple[tuple[str, int], ...] = ()  # (name, label value); empty: the layout is silent
     channels: tuple[str, ...] = ()
     ignore: int | None = None
+    regions: tuple[Region, ...] = ()  # unions of classes, which are measured as well
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a manifest
     knows_patients: bool = False
     problems: tuple[str, ...] = ()
@@ -108,13 +110,14 @@ def _decathlon(data: Path, facts: dict[str, Any]) -> Catalog:
     for entry in facts.get("test", []):
         image = data / (entry["image"] if isinstance(entry, dict) else entry)
         cases.append(VolumeCase(stem(image), stem(image), (image,)))
-    classes, ignore = _classes(facts.get("labels", {}), problems)
+    legend = read_legend(facts.get("labels", {}), problems)
     return Catalog(
         layout="MSD (dataset.json)",
         cases=tuple(cases),
-        classes=classes,
+        classes=legend.classes,
         channels=_channels(facts.get("modality", {})),
-        ignore=ignore,
+        ignore=legend.ignore,
+        regions=legend.regions,
         problems=tuple(problems),
     )
 
@@ -129,14 +132,15 @@ def _folders(data: Path, facts: dict[str, Any], *, images: str, labels: str, nam
         found, lost = _paired(data / image_folder, data / label_folder)
         cases += found
         orphans += lost
-    classes, ignore = _classes(facts.get("labels", {}), problems)
+    legend = read_legend(facts.get("labels", {}), problems)
     warnings = [f"these labels belong to no image and are not used: {listed(orphans)}."]
     return Catalog(
         layout=f"{name} ({images}/ and {labels}/)",
         cases=tuple(cases),
-        classes=classes,
+        classes=legend.classes,
         channels=_channels(facts.get("channel_names", {})),
-        ignore=ignore,
+        ignore=legend.ignore,
+        regions=legend.regions,
         problems=tuple(problems),
         warnings=tuple(warnings if orphans else ()),
     )
@@ -254,25 +258,6 @@ def _facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise DataError(f"{path} must hold an object with 'labels' and the like.")
     return facts
-
-
-def _classes(
-    labels: Mapping[str, Any], problems: list[str]
-) -> tuple[tuple[tuple[str, int], ...], int | None]:
-    """``{"0": "background"}`` or ``{"background": 0}`` to pairs by rising value, and ignore."""
-    pairs, ignore = [], None
-    for key, value in labels.items():
-        name, number = (value, key) if str(key).isdigit() else (key, value)
-        if not str(number).isdigit():
-            problems.append(
-                f"dataset.json: label '{name}' stands for {number}: regions of several values are "
-                "not supported. Give each class one value."
-            )
-        elif str(name) == "ignore":
-            ignore = int(number)
-        else:
-            pairs.append((str(name), int(number)))
-    return tuple(sorted(pairs, key=lambda pair: pair[1])), ignore
 
 
 def _channels(names: Mapping[str, Any]) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ class MeasureSettings(Settings):
 
     nsd_tolerance_mm: NonNegative = 1.0  # surfaces closer than this agree
     parity: Literal["papers"] | None = None  # also measure as published tables do
+    regions: dict[str, tuple[str, ...]] = {}  # unions of classes, by name, measured as well
 
     @property
     def averaged(self) -> tuple[str, ...]:
@@ -80,7 +81,10 @@ class MeasureSettings(Settings):
 def rules(settings: MeasureSettings) -> tuple[str, ...]:
     """How each metric is defined, and what happens at its edges: one sentence or two each."""
     parity = PARITY if settings.parity else ()
-    return (*RULES, *parity, f"The tolerance of NSD is {settings.nsd_tolerance_mm:g} mm.")
+    unions = [f"{name} is {' and '.join(parts)}" for name, parts in settings.regions.items()]
+    said = f"Regions are measured as classes are, but do not enter 'mean': {'; '.join(unions)}."
+    tolerance = f"The tolerance of NSD is {settings.nsd_tolerance_mm:g} mm."
+    return (*RULES, *([said] if unions else []), *parity, tolerance)
 
 
 def measure_volume(
@@ -115,14 +119,19 @@ def measure_volume(
     nobody = truth == IGNORE
     labels = label_map(predicted).masked_fill(nobody, 0)
     truth = truth.masked_fill(nobody, 0)
+    of_region: dict[str, dict[str, float]] = {}
     of_class = {
         name: _measure_class(labels == index, truth == index, spacing_mm, settings)
         for index, name in enumerate(classes)
         if index > 0
     }
+    for name, parts in settings.regions.items():
+        inside = torch.tensor([classes.index(part) for part in parts])
+        found, there = (torch.isin(each.long(), inside) for each in (labels, truth))
+        of_region[name] = _measure_class(found, there, spacing_mm, settings)
     every = [
         Measure(metric, name, value)
-        for name, values in of_class.items()
+        for name, values in (of_class | of_region).items()
         for metric, value in values.items()
     ]
     means = [

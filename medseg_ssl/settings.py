@@ -74,6 +74,13 @@ class MedsegSettings(DomainSettings):
             raise ValueError("classes: each needs a name and a value of its own.")
         if "mean" in names:
             raise ValueError("classes: 'mean' is the word for their average. Choose another name.")
+        for region, parts in self.measures.regions.items():
+            unknown = [part for part in parts if part not in names[1:]]
+            if unknown or not parts or region in (*names, "mean"):
+                raise ValueError(
+                    f"measures.regions: {region!r} must be another name than those of classes, for "
+                    f"some of {', '.join(names[1:])}; got {list(parts)}."
+                )
         if self.ignore_value in values:
             raise ValueError(
                 f"ignore_value {self.ignore_value} is also the value of a class. Change one."

@@ -194,14 +194,6 @@ def test_nnunet_layout_gathers_channels_and_declares_ignore(tmp_path):
     assert catalog.ignore == 4
 
 
-def test_nnunet_regions_are_refused_in_words(tmp_path):
-    image, _ = image_and_label()
-    save(tmp_path / "imagesTr" / "a_0000.nii.gz", image)
-    facts = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "whole": [1, 2]}}
-    (tmp_path / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
-    assert "regions of several values are not supported" in read_catalog(tmp_path).problems[0]
-
-
 def test_msd_layout_takes_its_test_images_as_unlabeled(tmp_path):
     image, label = image_and_label()
     save(tmp_path / "imagesTr" / "a.nii.gz", image)
