@@ -2,10 +2,12 @@
 
 The draws of labeled tiles differ by seed and come with the data, as do the spatial blocks. No
 checkpoint is chosen: the last one is tested. All arms share a LinkNet on a ResNet-10 from scratch
-(5.4 million weights), 3,000 steps, one learning rate, and how labeled tiles are seen. Those, and
-what differs from the shipped config of a method, were chosen on the validation block
-(naip_choices.py). `python -m benchmarks.naip [--print]`.
+(5.4 million weights), one learning rate, and how labeled tiles are seen. Those, and what differs
+from the shipped config of a method, were chosen on the validation block (naip_choices.py), as was
+the longer of both lengths (naip_longer.py). `python -m benchmarks.naip 3000|9000 [--print]`.
 """
+
+import sys
 
 from benchmarks.arms import DATA, ROOT, Arm, Comparison, main
 from rsseg_ssl.adapter import rsseg
@@ -14,7 +16,6 @@ CONFIGS = ROOT / "configs" / "rsseg"
 SHARED = (
     f"domain.data={DATA / 'naip_landcover'}",
     "domain.network={name: linknet, encoder: tu-resnet10t}",
-    "fit.steps=3000",
     "fit.learning_rate=3.0e-3",
     "fit.rate=one_cycle",
     "fit.warm_up=0",
@@ -35,27 +36,33 @@ def labeled(share: int) -> tuple[str, ...]:
     return (*SHARED, f"domain.splits.labeled=splits/labeled_1_{share}_seed{{seed}}.txt")
 
 
-COMPARISON = Comparison(
-    name="naip",
-    adapter=rsseg,
-    headline=("miou", ""),
-    arms=[
-        *(
-            Arm(
-                f"{method}-1/{share}",
-                CONFIGS / f"{method}.yaml",
-                (*labeled(share), *OWN.get(method, ())),
-            )
-            for share in (32, 8)
-            for method in ("supervised", "mean_teacher", "cross_pseudo")
-        ),
+def comparison(steps: int) -> Comparison:
+    """All arms at one length."""
+    length = f"fit.steps={steps}"
+    few = [
         Arm(
-            "supervised-all",
-            CONFIGS / "supervised.yaml",
-            (*SHARED, "domain.splits.labeled=splits/block_train.txt"),
-        ),
-    ],
-)
+            f"{method}-1/{share}",
+            CONFIGS / f"{method}.yaml",
+            (*labeled(share), *OWN.get(method, ()), length),
+        )
+        for share in (32, 8)
+        for method in ("supervised", "mean_teacher", "cross_pseudo")
+    ]
+    every = (*SHARED, "domain.splits.labeled=splits/block_train.txt", length)
+    return Comparison(
+        name="naip" if steps == 3000 else f"naip_{steps}",
+        adapter=rsseg,
+        headline=("miou", ""),
+        arms=[*few, Arm("supervised-all", CONFIGS / "supervised.yaml", every)],
+    )
+
+
+def chosen_steps() -> int:
+    """The first word of the command line, taken from it."""
+    if sys.argv[1:2] not in (["3000"], ["9000"]):
+        raise SystemExit("Say how many steps: 3000, or 9000.")
+    return int(sys.argv.pop(1))
+
 
 if __name__ == "__main__":
-    main(COMPARISON)
+    main(comparison(chosen_steps()))

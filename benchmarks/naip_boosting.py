@@ -71,11 +71,11 @@ def run_arm(comparison: Comparison, arm: Arm, seed: int) -> pd.DataFrame:
 
 COMPARISON = Comparison(
     name="naip_boosting",
-    adapter=naip.COMPARISON.adapter,
-    headline=naip.COMPARISON.headline,
+    adapter=naip.comparison(3000).adapter,
+    headline=naip.comparison(3000).headline,
     arms=[
         dataclasses.replace(arm, name=arm.name.replace("supervised", "boosting"))
-        for arm in naip.COMPARISON.arms
+        for arm in naip.comparison(3000).arms
         if arm.name.startswith("supervised")
     ],
     run_arm=run_arm,

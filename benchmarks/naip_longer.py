@@ -6,6 +6,7 @@ tile is read. `python -m benchmarks.naip_longer [--print]`.
 
 from benchmarks import naip
 from benchmarks.arms import Arm, Comparison, main
+from rsseg_ssl.adapter import rsseg
 
 SUPERVISED = naip.CONFIGS / "supervised.yaml"
 LABELED = {
@@ -14,7 +15,7 @@ LABELED = {
 }
 COMPARISON = Comparison(
     name="naip_longer",
-    adapter=naip.COMPARISON.adapter,
+    adapter=rsseg,
     headline=("miou", ""),
     split="validation",
     arms=[
