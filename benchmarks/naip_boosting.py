@@ -69,13 +69,14 @@ def run_arm(comparison: Comparison, arm: Arm, seed: int) -> pd.DataFrame:
     return pd.DataFrame([row | {"device": environment.device("cpu")}])
 
 
+BASE = naip.comparison(3000)
 COMPARISON = Comparison(
     name="naip_boosting",
-    adapter=naip.comparison(3000).adapter,
-    headline=naip.comparison(3000).headline,
+    adapter=BASE.adapter,
+    headline=BASE.headline,
     arms=[
         dataclasses.replace(arm, name=arm.name.replace("supervised", "boosting"))
-        for arm in naip.comparison(3000).arms
+        for arm in BASE.arms
         if arm.name.startswith("supervised")
     ],
     run_arm=run_arm,

@@ -26,3 +26,10 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, su
 DataFolder = Annotated[
     Path, typer.Argument(metavar="DATA", help="A folder of images and labels, or a CSV manifest.")
 ]
+LabeledCases = Annotated[
+    str | None,
+    typer.Option(help="How many cases keep their label, or a text file that names them."),
+]
+ValidationCases = Annotated[int, typer.Option(help="Annotated cases that choose the checkpoint.")]
+TestShare = Annotated[float, typer.Option(help="Share of the annotated cases kept for the end.")]
+DrawnBy = Annotated[int, typer.Option(help="Which cases are drawn.")]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.arguments import Also, Asked, Config, DataFolder, Output, Overrides, RunFolder
+from common import arguments as told
 from common.errors import DataError, RunError, SegSSLError
 from common.hush import hush_libraries
 
@@ -64,7 +64,7 @@ def build(name: str, target: str, about: str) -> Callable[[], None]:
 
 
 @app.command()
-def inspect(context: typer.Context, data: DataFolder) -> None:
+def inspect(context: typer.Context, data: told.DataFolder) -> None:
     """Say what is in a folder of data, and what is wrong with it."""
     findings = _command(context).adapter().inspect(data)
     _show(findings)
@@ -75,19 +75,12 @@ def inspect(context: typer.Context, data: DataFolder) -> None:
 @app.command()
 def init(
     context: typer.Context,
-    data: DataFolder,
+    data: told.DataFolder,
     output: Annotated[Path, typer.Option(help="The YAML file to write.")],
-    labeled: Annotated[
-        str | None,
-        typer.Option(help="How many cases keep their label, or a text file that names them."),
-    ] = None,
-    validation: Annotated[
-        int, typer.Option(help="Annotated cases that choose the checkpoint.")
-    ] = 0,
-    test: Annotated[
-        float, typer.Option(help="Share of the annotated cases kept for the end.")
-    ] = 0.2,
-    seed: Annotated[int, typer.Option(help="Which cases are drawn.")] = 0,
+    labeled: told.LabeledCases = None,
+    validation: told.ValidationCases = 0,
+    test: told.TestShare = 0.2,
+    seed: told.DrawnBy = 0,
 ) -> None:
     """Write a complete, commented config, chosen from the data."""
     from common.adapter import Wish
@@ -104,7 +97,7 @@ def init(
 
 
 @app.command()
-def check(context: typer.Context, config: Config, overrides: Overrides = []) -> None:  # noqa: B006
+def check(context: typer.Context, config: told.Config, overrides: told.Overrides = []) -> None:  # noqa: B006
     """Check a config and its data, and say how long a step takes here."""
     from common import verbs
 
@@ -117,8 +110,8 @@ def check(context: typer.Context, config: Config, overrides: Overrides = []) -> 
 @app.command()
 def train(
     context: typer.Context,
-    config: Config,
-    overrides: Overrides = [],  # noqa: B006
+    config: told.Config,
+    overrides: told.Overrides = [],  # noqa: B006
     output: Annotated[
         Path | None, typer.Option(help="The run folder; runs/<name of the config> if not given.")
     ] = None,
@@ -146,13 +139,13 @@ def train(
 @app.command()
 def predict(
     context: typer.Context,
-    run: RunFolder,
+    run: told.RunFolder,
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGES", help="Image files, and folders of them.")
     ],
-    output: Output,
-    also: Also = [],  # noqa: B006
-    overrides: Asked = [],  # noqa: B006
+    output: told.Output,
+    also: told.Also = [],  # noqa: B006
+    overrides: told.Asked = [],  # noqa: B006
     part: Annotated[str, typer.Option(help="Of the images, where processes share them.")] = "1/1",
 ) -> None:
     """Predict label maps, each on the grid of its image. Cut off? The same command goes on."""
@@ -173,8 +166,8 @@ def label(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="Run folders; several are combined.")
     ],
-    output: Output,
-    overrides: Asked = [],  # noqa: B006
+    output: told.Output,
+    overrides: told.Asked = [],  # noqa: B006
 ) -> None:
     """Write what a run would teach of each unlabeled case, as label maps to open and train on."""
     from common import verbs
@@ -189,10 +182,10 @@ def label(
 @app.command()
 def evaluate(
     context: typer.Context,
-    run: RunFolder,
+    run: told.RunFolder,
     split: Annotated[str, typer.Option(help="test, validation or labeled.")] = "test",
-    also: Also = [],  # noqa: B006
-    overrides: Asked = [],  # noqa: B006
+    also: told.Also = [],  # noqa: B006
+    overrides: told.Asked = [],  # noqa: B006
     output: Annotated[Path | None, typer.Option(help="Another folder than RUN.")] = None,
 ) -> None:
     """Measure a trained run on one split, and write cases.csv and report.html."""
@@ -209,7 +202,7 @@ def evaluate(
 @app.command()
 def diagnose(
     context: typer.Context,
-    run: RunFolder,
+    run: told.RunFolder,
     precision: Annotated[
         float, typer.Option(help="The share of kept pixels that shall be right.")
     ] = 0.95,
@@ -223,9 +216,26 @@ def diagnose(
 
 
 @app.command()
+def compare(
+    context: typer.Context,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Evaluated runs, the baseline first.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="A CSV file for all differences.")] = None,
+) -> None:
+    """Say by how much runs are better than the first, on the same cases, and how sure that is."""
+    from common import screens, verbs
+
+    found = verbs.compare(runs, _command(context).adapter(), output=output)
+    _show_screen(screens.of_comparison(found))
+    if output is not None:
+        out.print(f"All of it: {escape(str(output))}")
+
+
+@app.command()
 def export(
     context: typer.Context,
-    run: RunFolder,
+    run: told.RunFolder,
     output: Annotated[Path, typer.Option(help="The folder to write; new, or empty.")],
     to: Annotated[str, typer.Option(help="onnx, torch, or (volumes) bundle, for MONAI.")],
 ) -> None:

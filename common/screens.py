@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,12 +15,14 @@ from rich.padding import Padding
 from rich.table import Table
 
 from common.caveats import alarms
+from common.comparison import Comparison
 from common.config import Run
 from common.curves import read_curves
-from common.display import percent, plural, share
+from common.display import ends, label, number, percent, plural, share, shown
 from common.evidence import WHERE, ClassEvidence, class_rows, yaml_of
 from common.methods_table import Row, Setting, explained, named, row_of, rows, settings_of
 from common.record import Diagnosis
+from common.tables import DETAILS
 
 WIDE = 120
 """Columns from which on every fact about a method has a column of its own."""
@@ -91,6 +94,49 @@ def of_diagnosis(found: Diagnosis, folder: Path) -> Screen:
     )
     plain = ["\t".join(columns), *("\t".join(row) for row in rows)]
     return Screen(page, [*head, "", *plain, "", *said, "", paste, *yaml.splitlines(), "", where])
+
+
+def of_comparison(found: Comparison, *, details: Sequence[str] = DETAILS) -> Screen:
+    """What runs differ by from a baseline: a line for each metric and class, the headline first."""
+    about = (
+        f"{plural(found.cases, f'{found.split} case')} in {plural(found.groups, 'group')}, against "
+        f"{found.baseline}. Intervals: 95 %, groups drawn again. p: Wilcoxon, of the groups."
+    )
+    columns = ("metric", "class", found.baseline, "run", "difference", "interval", "p")
+    pages: list[RenderableType] = [escape(about)]
+    lines = [about, "", "\t".join(("name", *columns))]
+    for name, own in found.differences.groupby("run", sort=False):
+        grid = Table(title=f"[bold]{escape(str(name))}[/]", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            left = column in ("metric", "class")
+            grid.add_column(escape(column), justify="left" if left else "right", overflow="fold")
+        for row in own.itertuples(index=False):
+            if row.metric not in details:
+                cells = _compared(row)
+                grid.add_row(*map(escape, cells), style="" if _sure(row) else "dim")
+                lines.append("\t".join((str(name), *cells)))
+        pages.append(grid)
+    return Screen(Group(*pages), lines)
+
+
+def _compared(row: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """The cells of one difference."""
+    arrow = {"higher": "↑", "lower": "↓"}.get(shown(row.metric).better, "")
+    values = (number(each, row.metric) for each in (row.baseline, row.value))
+    sign = "+" if row.difference > 0 else ""
+    return (
+        f"{shown(row.metric).title} {arrow}".strip(),
+        label(row[2]),
+        *values,
+        f"{sign}{number(row.difference, row.metric)}",
+        ends(row.low, row.high, row.metric),
+        "" if math.isnan(row.p) else f"{row.p:.2g}",
+    )
+
+
+def _sure(row: Any) -> bool:  # noqa: ANN401
+    """Whether the interval leaves out 0."""
+    return bool(row.low > 0 or row.high < 0)
 
 
 def _about(found: Diagnosis) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ def paired_difference(
     Raises:
         DataError: When the runs were not measured on the same cases, or share no value.
     """
-    _check_pairs(a, b)
+    check_pairs(a, b)
     difference = (b.reindex(a.index) - a).to_frame("difference")
     group = pd.Series([*groups] if groups is not None else [*a.index], index=a.index, dtype=str)
     known = difference["difference"].notna()
@@ -106,14 +107,26 @@ def paired_difference(
     if difference.empty:
         raise DataError("the two runs have no case where both have a value: nothing to compare.")
     bounds = bootstrap(difference, [*group], lambda table: table.mean(), seed=seed, draws=draws)
-    means = difference["difference"].groupby(group).mean().to_numpy()
     return Paired(
         difference=float(difference["difference"].mean()),
         low=float(bounds["low"].iloc[0]),
         high=float(bounds["high"].iloc[0]),
-        p_value=float(stats.wilcoxon(means).pvalue) if np.any(means != 0) else 1.0,
+        p_value=signed_rank(difference["difference"], [*group]),
         cases=len(difference),
     )
+
+
+def signed_rank(difference: pd.Series, groups: Sequence[str]) -> float:
+    """Wilcoxon's signed-rank test, two-sided, on the mean of each group; NaN of nothing.
+
+    Args:
+        difference: One value per case; NaN is left out.
+        groups: The group of each.
+    """
+    known = difference.groupby([*groups]).mean().dropna().to_numpy()
+    if not known.size:
+        return math.nan
+    return float(stats.wilcoxon(known).pvalue) if np.any(known != 0) else 1.0
 
 
 def _members(table: pd.DataFrame, groups: Sequence[str]) -> list[npt.NDArray[np.intp]]:
@@ -151,7 +164,12 @@ def _intervals(bounds: Floats, index: pd.Index) -> pd.DataFrame:
     return pd.DataFrame({"low": bounds[0], "high": bounds[1]}, index=index)
 
 
-def _check_pairs(a: pd.Series, b: pd.Series) -> None:
+def check_pairs(a: pd.Series, b: pd.Series) -> None:
+    """Refuse runs that were not measured on the same cases.
+
+    Raises:
+        DataError: Naming cases.
+    """
     repeated = [*a.index[a.index.duplicated()], *b.index[b.index.duplicated()]]
     if repeated:
         raise DataError(f"case '{repeated[0]}' is given twice: a paired test needs each case once.")

@@ -25,6 +25,7 @@ from common.adapter import Adapter
 from common.batch import check_batch
 from common.calibration import pooled
 from common.clock import News
+from common.comparison import compare as compare
 from common.config import Run
 from common.domain import Domain, Findings, Split
 from common.environment import record_environment
