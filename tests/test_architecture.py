@@ -29,7 +29,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("common", "medseg_ssl", "rsseg_ssl")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-VERBS = ("inspect", "init", "check", "train", "predict", "label", "evaluate", "compare", "diagnose", "export", "methods")
+VERBS = (
+    "inspect",
+    "init",
+    "check",
+    "train",
+    "predict",
+    "label",
+    "evaluate",
+    "compare",
+    "diagnose",
+    "export",
+    "methods",
+)
 METHODS = sorted((ROOT / "common" / "methods").glob("[!_]*.py"))  # the list of them grows
 
 FOREIGN = {"medseg_ssl", "rsseg_ssl", "monai", "torchgeo", "rasterio", "nibabel"}
