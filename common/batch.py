@@ -190,6 +190,14 @@ def label_map(probs: ClassMap, *, rows: int = 32) -> Grid:
     return label
 
 
+def confidence_map(probs: ClassMap, *, rows: int = 32) -> TrustMap:
+    """The largest probability of each pixel of a whole case, float32; as :func:`label_map`."""
+    confidence = torch.empty(probs.shape[1:])
+    for first in range(0, len(confidence), rows):
+        confidence[first : first + rows] = probs[:, first : first + rows].amax(dim=0)
+    return confidence
+
+
 def one_hot(target: Labels, num_classes: int) -> Probs:
     """``(B, *S)`` class indices to ``(B, K, *S)`` zeros and ones; IGNORE is zero everywhere."""
     known = target != IGNORE

@@ -149,6 +149,9 @@ class Domain(Protocol):
     def write(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
         """Save a label map where it lies in the world: affine or CRS intact."""
 
+    def write_confidence(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
+        """Save the largest probability of each pixel where it lies in the world, in 8 bits."""
+
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: Case, folder: Path, *, about: str
     ) -> Path:

@@ -18,7 +18,7 @@ from common.together import Asking, all_restored, answer, check_asking
 from common.trained import Trained
 
 RECORD = "pseudo_labels.json"
-MAPS = "labels"
+MAPS, CONFIDENCE = "labels", "confidence"
 TRUSTED = 0.5
 """Pixels of at least so much trust keep their label; the others are unmarked."""
 
@@ -46,7 +46,8 @@ def label(
     Args:
         folders: Of the runs, one or more.
         adapter: Of their domain.
-        output: Holds the label maps in ``labels`` and what they are in ``pseudo_labels.json``.
+        output: Holds the label maps in ``labels``, how sure the runs are in ``confidence`` (before
+            filter and refiners), and what all of it is in ``pseudo_labels.json``.
         overrides: Of source, filter, refiners and combine, such as ``"filter.threshold=0.9"``.
         watch: Hears of progress.
 
@@ -78,16 +79,21 @@ def label(
     _claim(output, record)
     names = (folder.name for folder in folders)
     about = f"pseudo-label of {', '.join(names)}, checkpoint {', '.join(checkpoints)}"
-    maps, written = output / MAPS, []
+    maps, doubts, written = output / MAPS, output / CONFIDENCE, []
     maps.mkdir(exist_ok=True)
+    doubts.mkdir(exist_ok=True)
     for index, case in enumerate(cases):
-        if (there := maps / domain.name_of(case)).exists():
-            written.append(there)
+        written.append(maps / domain.name_of(case))
+        missing = [folder for folder in (maps, doubts) if not (folder / written[-1].name).exists()]
+        if not missing:
             continue
         probs = answer(runs, own, case).cpu().float()
-        guess = taught(probs, trusted, domain.whole(case))
-        sure = guess.weight[0] >= TRUSTED
-        written.append(domain.write_pseudo(guess.probs[0], sure, case, maps, about=about))
+        if doubts in missing:
+            domain.write_confidence(probs, case, doubts)
+        if maps in missing:
+            guess = taught(probs, trusted, domain.whole(case))
+            sure = guess.weight[0] >= TRUSTED
+            domain.write_pseudo(guess.probs[0], sure, case, maps, about=about)
         watch("labeled", index + 1, len(cases))
     return written
 

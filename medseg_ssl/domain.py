@@ -13,7 +13,17 @@ import torch
 from torch import nn
 
 from common.adapter import file_name
-from common.batch import IGNORE, Batch, ClassVolume, Image, Marked, Pixel, Whole, label_map
+from common.batch import (
+    IGNORE,
+    Batch,
+    ClassVolume,
+    Image,
+    Marked,
+    Pixel,
+    Whole,
+    confidence_map,
+    label_map,
+)
 from common.domain import Measure, ReportText, Split, Task
 from common.errors import DataError
 from common.networks import blaming, of_peer
@@ -21,7 +31,7 @@ from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
 from medseg_ssl import batches, inspection, measures
 from medseg_ssl.cases import VolumeCase, read_array
-from medseg_ssl.export import write_labels
+from medseg_ssl.export import write_confidence, write_labels
 from medseg_ssl.figures import draw_volume
 from medseg_ssl.files import pieces
 from medseg_ssl.hints import WeakLabels
@@ -174,6 +184,10 @@ class Volumes:
     def write(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
         labels = label_map(predicted).numpy()
         return write_labels(labels, case, folder / self.name_of(case), names=self.task.classes)
+
+    def write_confidence(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
+        confidence = confidence_map(predicted).numpy()
+        return write_confidence(confidence, case, folder / self.name_of(case))
 
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: VolumeCase, folder: Path, *, about: str

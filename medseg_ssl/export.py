@@ -54,14 +54,26 @@ def write_labels(
         DataError: When the image cannot be read, or a class has no label value.
         RunError: When the file cannot be written.
     """
-    image = open_volume(case.images[0])
-    if labels.shape != image.shape[:3]:
-        raise GridMismatch(
-            f"case '{case.id}': label map {labels.shape}, image {image.shape[:3]}. They must share "
-            "one grid: bring the prediction back to the grid of the file before it is written."
-        )
+    image = _opened(case, labels.shape)
     values = _values(labels, case)
     made = type(image)(values, image.affine, _header(image, values.dtype, case, names, about))
+    with whole(path) as beside:
+        nib.save(made, beside)
+    return path
+
+
+def write_confidence(confidence: np.ndarray, case: VolumeCase, path: Path) -> Path:
+    """Save shares in [0, 1] in 8 bits, scaled by the header, where the image of ``case`` lies.
+
+    Raises:
+        GridMismatch, DataError, RunError: As :func:`write_labels`.
+    """
+    image = _opened(case, confidence.shape)
+    header = _bare(image, np.dtype(np.uint8))
+    header.set_slope_inter(1 / 255, 0)
+    header["descrip"] = b"seg-ssl: confidence, the largest class probability"
+    header["cal_max"] = 1
+    made = type(image)(confidence, image.affine, header)
     with whole(path) as beside:
         nib.save(made, beside)
     return path
@@ -87,6 +99,17 @@ def whole(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _opened(case: VolumeCase, shape: tuple[int, ...]) -> nib.Nifti1Image:
+    """The image of a case, for what has a ``shape`` to be written beside it."""
+    image = open_volume(case.images[0])
+    if shape != image.shape[:3]:
+        raise GridMismatch(
+            f"case '{case.id}': label map {shape}, image {image.shape[:3]}. They must share "
+            "one grid: bring the prediction back to the grid of the file before it is written."
+        )
+    return image
 
 
 def _values(labels: np.ndarray, case: VolumeCase) -> np.ndarray:
@@ -116,9 +139,7 @@ def _values(labels: np.ndarray, case: VolumeCase) -> np.ndarray:
     )
 
 
-def _header(
-    image: nib.Nifti1Image, dtype: np.dtype, case: VolumeCase, names: Sequence[str], about: str
-) -> nib.Nifti1Header:
+def _bare(image: nib.Nifti1Image, dtype: np.dtype) -> nib.Nifti1Header:
     """The image's header, as far as it says where the voxels lie."""
     header = image.header.copy()
     header.extensions.clear()
@@ -127,10 +148,18 @@ def _header(
     header["pixdim"][4:] = 1
     header["cal_min"] = header["cal_max"] = header["toffset"] = 0
     header.set_slope_inter(1, 0)
-    header.set_intent("label")
     for field in PERSONAL:
         if field in header:
             header[field] = b""
+    return header
+
+
+def _header(
+    image: nib.Nifti1Image, dtype: np.dtype, case: VolumeCase, names: Sequence[str], about: str
+) -> nib.Nifti1Header:
+    """Of a label map."""
+    header = _bare(image, dtype)
+    header.set_intent("label")
     values = dict(zip(names, case.values, strict=True))
     text = ", ".join(f"{value} {name}" for name, value in values.items())
     header["descrip"] = f"seg-ssl: {text}".encode("ascii", "replace")[:79]

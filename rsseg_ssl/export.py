@@ -23,6 +23,7 @@ from rsseg_ssl import reader
 from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.reader import Window
 
+CERTAIN = 254  # of a confidence in 8 bits; 255 is nodata
 OVERVIEW_SIDE = 512  # the coarsest overview is at most this large
 
 
@@ -70,7 +71,31 @@ def write_scene(
                     sure = doubt.sure[window.top : window.top + window.height]
                     labels[~sure.numpy()] = stored.nodata
                 target.write(labels, 1, window=_as_rasterio(window))
-        _add_overviews(partial, max(case.grid.shape_yx))
+        _add_overviews(partial, max(case.grid.shape_yx), Resampling.mode)
+    return path
+
+
+def write_confidence(predicted: Tensor, case: SceneCase, path: Path) -> Path:
+    """Write the largest probability of each pixel, one row of blocks at a time.
+
+    In 8 bits, with the scale in the file, and nodata where the scene holds none; else as
+    :func:`write_scene`.
+
+    Raises:
+        DataError: When it cannot be written.
+    """
+    stored = _Stored("uint8", 255)
+    with _whole(path) as partial:
+        with rasterio.open(partial, "w", **_profile(case, stored)) as target:
+            target.set_band_description(1, "confidence")
+            target.scales = (1 / CERTAIN,)
+            for window in _rows(*case.grid.shape_yx, rows=target.block_shapes[0][0]):
+                rows = predicted[:, window.top : window.top + window.height]
+                shares = (rows.float().amax(dim=0).clamp(0, 1) * CERTAIN).round()
+                values = shares.cpu().numpy().astype(stored.dtype)
+                values[~reader.read(case, window)[1]] = stored.nodata
+                target.write(values, 1, window=_as_rasterio(window))
+        _add_overviews(partial, max(case.grid.shape_yx), Resampling.average)
     return path
 
 
@@ -136,14 +161,14 @@ def _as_rasterio(window: Window) -> rasterio.windows.Window:
     return rasterio.windows.Window(window.left, window.top, window.width, window.height)
 
 
-def _add_overviews(path: Path, side: int) -> None:
-    """Coarser copies by majority, so that no class appears that is not there."""
+def _add_overviews(path: Path, side: int, how: Resampling) -> None:
+    """Coarser copies; of classes by majority, so that none appears that is not there."""
     factors: list[int] = []
     while side > OVERVIEW_SIDE * 2 ** len(factors):
         factors.append(2 ** (len(factors) + 1))
     if side > 2 * OVERVIEW_SIDE:
         with rasterio.open(path, "r+") as target:
-            target.build_overviews(factors, Resampling.mode)
+            target.build_overviews(factors, how)
 
 
 @contextmanager

@@ -61,6 +61,11 @@ def test_pseudo_labels_lie_on_the_grid_of_the_file_and_are_unmarked_in_doubt(tmp
         np.testing.assert_array_equal(voxels(path)[marked], values[marked])
         about = json.loads(label.header.extensions[0].get_content())["about"]
         assert about.startswith("pseudo-label of run, checkpoint ")
+        sure = nib.load(tmp_path / "pool" / "confidence" / path.name)
+        np.testing.assert_array_equal(image.affine, sure.affine)
+        assert sure.get_data_dtype() == np.uint8
+        probs = found.domain.predict(found.learner.nets.predictor.eval(), case)
+        np.testing.assert_allclose(sure.get_fdata(), probs.amax(0), atol=0.51 / 255)
     record = json.loads((tmp_path / "pool" / RECORD).read_text("utf-8"))
     assert record["trust"] == "class_ratio, kept 0.5"
     assert record["cases"] == ["c1", "c2"]
@@ -76,6 +81,10 @@ def test_a_second_call_goes_on_and_leaves_what_is_there_alone(tmp_path):
     again = verbs.label([folder], medseg, tmp_path / "pool", watch=lambda *said: seen.append(said))
     assert again == [first, second]
     assert seen == [("labeled", 2, 2)]
+    doubts = tmp_path / "pool" / "confidence"
+    (doubts / first.name).unlink()
+    verbs.label([folder], medseg, tmp_path / "pool")
+    assert (doubts / first.name).exists()
     assert first.read_bytes() == b"corrected by hand"
     assert second.read_bytes() == whole
 

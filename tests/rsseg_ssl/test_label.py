@@ -43,6 +43,16 @@ def test_pseudo_labels_lie_where_their_scene_lies_and_teach_another_run(world, t
             marked = values != label.nodata
         valid = found.domain.whole(case).weak.valid[0].numpy()
         assert not marked[~valid].any()
+        probs = found.domain.predict(found.learner.nets.predictor.eval(), case)
+        with rasterio.open(tmp_path / "pool" / "confidence" / path.name) as sure:
+            assert (sure.dtypes[0], sure.crs, sure.transform) == (
+                "uint8",
+                image.crs,
+                image.transform,
+            )
+            shares = sure.read(1) * sure.scales[0]
+            assert (sure.read(1)[~valid] == sure.nodata).all()
+        np.testing.assert_allclose(shares[valid], probs.amax(0).numpy()[valid], atol=0.51 / 254)
         assert 0.4 < marked[valid].mean() < 0.6
         predicted = found.domain.predict(found.learner.nets.predictor.eval(), case).argmax(0)
         values_of = np.array(case.values or range(len(found.domain.task.classes)))
