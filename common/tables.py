@@ -47,6 +47,8 @@ class ClassRow(NamedTuple):
 
 DETAILS = (
     "hd_mm",
+    "hd95_voxel",
+    "asd_voxel",
     "volume_truth_ml",
     "volume_error_percent",
     "components",
