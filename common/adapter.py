@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ from typing import Protocol
 
 from common.config import Run
 from common.domain import Domain, Findings
+from common.errors import ConfigError
 from common.shipping import Cargo
+from common.splits import OneOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +23,22 @@ class Wish:
 
     labeled: int | Path | None = None  # how many cases keep their label, or a list of them
     validation: int = 0  # labeled cases held out to choose the best checkpoint
-    test: float = 0.2  # share of the annotated cases held out for the end
+    test: float | OneOf = 0.2  # of the annotated cases held out for the end: a share, or a fold
     seed: int = 0
+
+
+def held_out(text: str) -> float | OneOf:
+    """What ``--test`` says of the annotated cases: a share, or one of several folds.
+
+    Raises:
+        ConfigError: When it is neither.
+    """
+    if "/" in text:
+        return OneOf.read(text, "--test")
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise ConfigError(f"--test {text}: give a share such as 0.2, or a fold such as 2/5.")
 
 
 def file_name(case_id: str) -> str:

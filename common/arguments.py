@@ -31,5 +31,7 @@ LabeledCases = Annotated[
     typer.Option(help="How many cases keep their label, or a text file that names them."),
 ]
 ValidationCases = Annotated[int, typer.Option(help="Annotated cases that choose the checkpoint.")]
-TestShare = Annotated[float, typer.Option(help="Share of the annotated cases kept for the end.")]
+TestShare = Annotated[
+    str, typer.Option(help="Share of the annotated cases kept for the end, or a fold: 2/5.")
+]
 DrawnBy = Annotated[int, typer.Option(help="Which cases are drawn.")]

@@ -79,18 +79,18 @@ def init(
     output: Annotated[Path, typer.Option(help="The YAML file to write.")],
     labeled: told.LabeledCases = None,
     validation: told.ValidationCases = 0,
-    test: told.TestShare = 0.2,
+    test: told.TestShare = "0.2",
     seed: told.DrawnBy = 0,
 ) -> None:
     """Write a complete, commented config, chosen from the data."""
-    from common.adapter import Wish
+    from common.adapter import Wish, held_out
 
     command = _command(context)
     if output.exists():
         raise RunError(f"'{output}' exists. Give another --output, or remove the file first.")
     number = int(labeled) if labeled and labeled.isdigit() else None
     wanted = number if labeled is None or number is not None else Path(labeled)
-    wish = Wish(labeled=wanted, validation=validation, test=test, seed=seed)
+    wish = Wish(labeled=wanted, validation=validation, test=held_out(test), seed=seed)
     text = command.adapter().draft(data, wish)
     output.write_text(text, encoding="utf-8")
     out.print(f"Wrote [bold]{output}[/]. Look through it, then:\n  {command.name} train {output}")
@@ -150,9 +150,9 @@ def predict(
 ) -> None:
     """Predict label maps, each on the grid of its image. Cut off? The same command goes on."""
     from common import verbs
-    from common.prediction import Part
+    from common.splits import OneOf
 
-    adapter, runs, mine = _command(context).adapter(), [run, *also], Part.read(part)
+    adapter, runs, mine = _command(context).adapter(), [run, *also], OneOf.read(part, "--part")
     written = verbs.predict(
         runs, adapter, images, output, overrides=overrides, part=mine, watch=_say_file
     )

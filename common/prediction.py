@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from common import config
 from common.adapter import Adapter
 from common.environment import digest
-from common.errors import ConfigError
 from common.record import write_whole
+from common.splits import OneOf
 from common.together import Asking, all_restored, answer, check_asking, refined
 
-
-class Part(NamedTuple):
-    """Which cases one of several processes predicts: every ``of``-th, from ``number`` on."""
-
-    number: int = 1
-    of: int = 1
-
-    @classmethod
-    def read(cls, text: str) -> Part:
-        """Of ``"2/4"``.
-
-        Raises:
-            ConfigError: When it is something else.
-        """
-        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-        if match and 1 <= int(match[1]) <= int(match[2]):
-            return cls(int(match[1]), int(match[2]))
-        raise ConfigError(f"--part {text}: give one of several parts, such as 2/4.")
-
-    @property
-    def record(self) -> str:
-        """The file that says what this part has done."""
-        own = "" if self.of == 1 else f"-{self.number}-of-{self.of}"
-        return f"predictions{own}.json"
-
-
-ALL = Part()
+ALL = OneOf()
 
 
 def predict(
@@ -51,7 +24,7 @@ def predict(
     output: Path,
     *,
     overrides: Sequence[str] = (),
-    part: Part = ALL,
+    part: OneOf = ALL,
     watch: Callable[[Path, int, int], None] = lambda path, done, total: None,
 ) -> list[Path]:
     """Predict files and folders with the best checkpoint; one label map each in ``output``.
@@ -85,7 +58,8 @@ def predict(
         "checkpoints": [digest([folder / "best.ckpt"]) for folder in folders],
         "asked": asking.model_dump(mode="json"),
     }
-    record = output / part.record
+    own = "" if part.of == 1 else f"-{part.number}-of-{part.of}"
+    record = output / f"predictions{own}.json"
     done, written = _done(record, by), []
     for number, case in enumerate(cases, start=1):
         path, seen = output / first.domain.name_of(case), digest(case.files)

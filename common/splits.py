@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from common.errors import DataError
+import numpy as np
+
+from common.errors import ConfigError, DataError
 from common.settings import Settings
+
+FOLDS = 3
+"""Tells the draws of folds from others of the same seed."""
 
 SPLITS = ("labeled", "unlabeled", "validation", "test")
 Names = tuple[str, ...]
@@ -48,6 +54,60 @@ class Resolved:
     def names(self, split: str) -> Names:
         """The case names of one split."""
         return names_of(self.splits, split)
+
+
+class OneOf(NamedTuple):
+    """One of several parts, counted from 1."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def read(cls, text: str, option: str) -> OneOf:
+        """Of ``"2/4"``.
+
+        Args:
+            text: As it was typed.
+            option: Where; for the error.
+
+        Raises:
+            ConfigError: When it is something else.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        if match and 1 <= int(match[1]) <= int(match[2]):
+            return cls(int(match[1]), int(match[2]))
+        raise ConfigError(f"{option} {text}: give one of several parts, such as 2/4.")
+
+
+def fold(size_of: Mapping[str, int], one: OneOf, *, seed: int) -> set[str]:
+    """The groups in one of several folds, which hold about equally many cases.
+
+    Every group is in one fold. The largest are dealt first, equally large ones in random order,
+    each to the fold that has fewest cases so far.
+
+    Args:
+        size_of: How many cases each group has.
+        one: Which fold, of how many.
+        seed: Of the order.
+
+    Raises:
+        DataError: When there are more folds than groups.
+    """
+    if len(size_of) < one.of:
+        raise DataError(
+            f"{one.of} folds cannot be made of {len(size_of)} patients or blocks with a label. Ask "
+            "for fewer."
+        )
+    names = sorted(size_of)
+    shuffled = [
+        names[int(index)] for index in np.random.default_rng((seed, FOLDS)).permutation(len(names))
+    ]
+    held, cases = [set[str]() for _ in range(one.of)], [0] * one.of
+    for name in sorted(shuffled, key=lambda name: -size_of[name]):
+        least = cases.index(min(cases))
+        held[least].add(name)
+        cases[least] += size_of[name]
+    return held[one.number - 1]
 
 
 def names_of(splits: Splits, split: str) -> Names:

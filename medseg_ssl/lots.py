@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 from common.adapter import Wish
 from common.errors import DataError
 from common.sampling import generator
-from common.splits import Known, Names, all_annotated, read_names
+from common.splits import Known, Names, OneOf, all_annotated, fold, read_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def draw(known: Sequence[Known], wish: Wish, *, given: Mapping[str, Names]) -> D
 
     test = fixed.get("test")
     if test is None:
-        test, free = _take(free, round(wish.test * len(annotated)))
+        test, free = _tested(free, wish, count=len(annotated))
     validation = fixed.get("validation")
     if validation is None:
         validation, free = _take(free, wish.validation)
@@ -88,6 +89,15 @@ def _shuffled(cases: Sequence[Known], seed: int) -> list[Known]:
     order = generator(seed).permutation(len(groups))
     in_order = [*groups.values()]
     return [case for index in order for case in in_order[int(index)]]
+
+
+def _tested(free: list[Known], wish: Wish, *, count: int) -> tuple[Names, list[Known]]:
+    """The test cases, and the cases of other groups; ``count`` are annotated in all."""
+    if not isinstance(wish.test, OneOf):
+        return _take(free, round(wish.test * count))
+    held = fold(Counter(case.group for case in free), wish.test, seed=wish.seed)
+    test = tuple(case.name for case in free if case.group in held)
+    return test, [case for case in free if case.group not in held]
 
 
 def _take(cases: list[Known], count: int) -> tuple[Names, list[Known]]:

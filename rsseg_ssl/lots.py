@@ -10,7 +10,7 @@ from pathlib import Path
 from common.adapter import Wish
 from common.errors import DataError
 from common.sampling import generator
-from common.splits import Names, all_annotated, read_names
+from common.splits import Names, OneOf, all_annotated, fold, read_names
 from rsseg_ssl.entries import scene_name
 
 ENOUGH_PIXELS = 50
@@ -54,7 +54,7 @@ def draw(candidates: Sequence[Candidate], wish: Wish, *, given: Mapping[str, Nam
     free = _outside(candidates, taken, block_of)
     test = fixed.get("test")
     if test is None:
-        test = _blocks(free, round(wish.test * len(candidates)), seed=(wish.seed, 0))
+        test = _tested(free, wish, count=len(candidates))
     free = _outside(free, test, block_of)
     validation = fixed.get("validation")
     if validation is None:
@@ -69,6 +69,14 @@ def draw(candidates: Sequence[Candidate], wish: Wish, *, given: Mapping[str, Nam
             "less."
         )
     return Drawn(*(tuple(sorted(names)) for names in (labeled, validation, test)))
+
+
+def _tested(free: Sequence[Candidate], wish: Wish, *, count: int) -> Names:
+    """The test scenes, where ``count`` are annotated in all."""
+    if not isinstance(wish.test, OneOf):
+        return _blocks(free, round(wish.test * count), seed=(wish.seed, 0))
+    held = fold(Counter(each.block for each in free), wish.test, seed=wish.seed)
+    return tuple(each.name for each in free if each.block in held)
 
 
 def _outside(

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from common.errors import DataError
-from common.splits import SPLITS, Known, Splits, read_names, resolve
+from common.splits import SPLITS, Known, OneOf, Splits, fold, read_names, resolve
 
 KNOWN = [Known(f"case_{n}", group=f"p{n // 2}", annotated=n < 8) for n in range(12)]
 
@@ -107,3 +107,24 @@ def test_without_problems_the_splits_are_disjoint_and_their_patients_too(homes):
     judged = {group[name] for split in ("validation", "test") for name in found.names(split)}
     taught = {group[name] for split in ("labeled", "unlabeled") for name in found.names(split)}
     assert not judged & taught
+
+
+@given(
+    sizes=st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(1, 9), min_size=1),
+    count=st.integers(1, 6),
+    seed=st.integers(0, 3),
+)
+def test_each_group_is_in_one_fold_and_folds_are_about_equally_large(sizes, count, seed) -> None:
+    assume(count <= len(sizes))
+    folds = [fold(sizes, OneOf(number, count), seed=seed) for number in range(1, count + 1)]
+    assert sorted(name for own in folds for name in own) == sorted(sizes)
+    cases = [sum(sizes[name] for name in own) for own in folds]
+    assert max(cases) - min(cases) <= max(sizes.values())
+    assert folds == [fold(sizes, OneOf(n, count), seed=seed) for n in range(1, count + 1)]
+
+
+def test_another_seed_makes_other_folds_and_too_many_are_refused() -> None:
+    sizes = {f"p{number}": 1 for number in range(20)}
+    assert len({frozenset(fold(sizes, OneOf(1, 5), seed=seed)) for seed in range(5)}) > 1
+    with pytest.raises(DataError, match=r"5 folds cannot be made of 3 patients or blocks"):
+        fold({"a": 9, "b": 1, "c": 1}, OneOf(1, 5), seed=0)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common import config
-from common.adapter import Wish
-from common.errors import DataError
-from common.splits import Known
+from common.adapter import Wish, held_out
+from common.errors import ConfigError, DataError
+from common.splits import Known, OneOf
 from medseg_ssl import draft as drafting
 from medseg_ssl.adapter import medseg
 from medseg_ssl.lots import draw
@@ -179,6 +180,27 @@ def test_drawn_patients_are_on_one_side_only(groups, seed, labeled):
     more = draw(known, Wish(labeled=None, seed=seed), given={})
     assert more.test == drawn.test
     assert set(drawn.labeled) <= set(more.labeled)
+
+
+def test_folds_test_every_annotated_case_once(tmp_path):
+    known = [Known(f"c{n:02d}", f"p{n // 2}", n < 20) for n in range(24)]
+    tested = []
+    for number in range(1, 6):
+        drawn = draw(known, Wish(labeled=4, test=OneOf(number, 5)), given={})
+        patients = {case.name: case.group for case in known}
+        assert not {patients[n] for n in drawn.test} & {patients[n] for n in drawn.labeled}
+        assert len(drawn.labeled) == 4
+        tested += drawn.test
+    assert sorted(tested) == [f"c{n:02d}" for n in range(20)]
+    text = medseg.draft(plain(tmp_path / "data"), Wish(test=OneOf(2, 4)))
+    assert len(yaml.safe_load(text)["domain"]["splits"]["test"]) == 1
+
+
+@pytest.mark.parametrize("text", ["1.2", "-0.1", "a", "3/2", "1/0"])
+def test_a_test_share_that_cannot_be_is_refused(text):
+    with pytest.raises(ConfigError, match=f"--test {text}: give "):
+        held_out(text)
+    assert (held_out("0.25"), held_out("2/5")) == (0.25, OneOf(2, 5))
 
 
 def test_the_hippocampus_draft_is_ready(tmp_path, data):

@@ -10,7 +10,7 @@ import pytest
 
 from common import verbs
 from common.errors import ConfigError
-from common.prediction import Part
+from common.splits import OneOf
 from medseg_ssl.adapter import medseg
 from tests.medseg_ssl.test_label import home, two_runs, voxels
 from tests.medseg_ssl.volumes import image_and_label, save
@@ -81,7 +81,7 @@ def test_another_image_checkpoint_or_question_is_predicted_anew(two_runs, images
 
 def test_processes_share_a_folder_and_leave_nothing_out(two_runs, images, tmp_path):
     parts = [
-        verbs.predict(two_runs[0], medseg, [images], tmp_path / "out", part=Part(number, 3))
+        verbs.predict(two_runs[0], medseg, [images], tmp_path / "out", part=OneOf(number, 3))
         for number in (3, 1, 2)
     ]
     assert [len(written) for written in parts] == [1, 2, 2]
@@ -94,5 +94,5 @@ def test_processes_share_a_folder_and_leave_nothing_out(two_runs, images, tmp_pa
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "-1/2", "1/0"])
 def test_a_part_that_cannot_be_is_refused(text):
     with pytest.raises(ConfigError, match=re.escape(f"--part {text}: give one of several parts")):
-        Part.read(text)
-    assert Part.read("2/4") == Part(2, 4)
+        OneOf.read(text, "--part")
+    assert OneOf.read("2/4", "--part") == OneOf(2, 4)

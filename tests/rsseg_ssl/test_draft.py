@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from common import config
 from common.adapter import Wish
 from common.errors import DataError
+from common.splits import OneOf
 from rsseg_ssl.catalog import read_catalog
 from rsseg_ssl.draft import draft
 from rsseg_ssl.lots import Candidate, draw
@@ -141,6 +142,17 @@ def test_lots_keep_blocks_whole_and_grow_with_the_wish(candidates, seed, share):
     assert not blocks[0] & blocks[1]
     assert not blocks[0] & blocks[2]
     assert not blocks[1] & blocks[2]
+
+
+def test_folds_test_every_block_once():
+    candidates = [Candidate(f"s{n:02d}", f"b{n // 3}", {0: 60, n % 2: 80}) for n in range(18)]
+    tested = []
+    for number in range(1, 4):
+        drawn = draw(candidates, Wish(labeled=2, test=OneOf(number, 3)), given={})
+        blocks = {each.name: each.block for each in candidates}
+        assert not {blocks[n] for n in drawn.test} & {blocks[n] for n in drawn.labeled}
+        tested += drawn.test
+    assert sorted(tested) == [each.name for each in candidates]
 
 
 def test_the_first_labeled_scenes_show_every_class():
