@@ -70,6 +70,7 @@ class ReportText:
     rules: Sequence[str] = ()  # how each metric is defined, and what happens at its edges
     warnings: Sequence[str] = ()
     splits: dict[str, Sequence[str]] = field(default_factory=dict)  # split -> case names
+    known: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of cases, by column
 
 
 class Domain(Protocol):

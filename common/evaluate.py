@@ -18,9 +18,10 @@ from torch import nn
 from common import oversampling
 from common.batch import ClassVolume
 from common.diagnosis import judge_and_diagnose, looks
-from common.domain import Case, Domain, Split
+from common.domain import Case, Domain, ReportText, Split
 from common.errors import DataError
 from common.hidden_truth import Trust, Watch
+from common.known import subgroups
 from common.record import (
     CASES,
     SUMMARY,
@@ -128,6 +129,7 @@ def evaluate(
         rules=tuple(text.rules),
         warnings=tuple(text.warnings),
         splits={name: tuple(cases) for name, cases in text.splits.items()},
+        subgroups=_known(text, scores.index),
         pictures=pictures,
         pseudo_labels=pseudo,
         draws=DRAWS,
@@ -136,6 +138,15 @@ def evaluate(
     )
     _write(work, measured, _summary(domain, by_case, groups, seed), found)
     return found
+
+
+def _known(text: ReportText, cases: pd.Index) -> dict[str, dict[str, str]]:
+    """The subgroup of each of ``cases``, by columns that say something of some."""
+    own = {
+        name: {str(case): of.get(str(case), "") for case in cases}
+        for name, of in text.known.items()
+    }
+    return {name: subgroups(of) for name, of in own.items() if any(of.values())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ class Evaluation(Part):
     rules: tuple[str, ...]
     warnings: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]  # split -> case names
+    subgroups: dict[str, dict[str, str]] = {}  # column -> case -> subgroup; empty: too many
     pictures: tuple[Picture, ...]
     pseudo_labels: PseudoLabels | None  # None where no hidden truth exists, or nobody asked
     draws: int  # of the bootstrap

@@ -29,6 +29,7 @@ from common.record import (
     write_whole,
 )
 from common.sizes import size_charts
+from common.subgroups import subgroup_tables
 from common.tables import case_table, confusion_table, forest_table, metric_tables, overview
 
 HERE = Path(__file__).parent
@@ -90,6 +91,7 @@ def _content(folder: Path, found: Evaluation) -> dict[str, object]:
         "cases": case_table(found, cases),
         "confusion": confusion_table(found, cases),
         "sizes": size_charts(found, cases),
+        "subgroups": subgroup_tables(found, dict(zip(cases["case"], cases["group"], strict=True))),
         "curves": curves(found, log),
         "validated": any(name.startswith("validation/") for name in log),
         "pictures": _pictures(folder, found),

@@ -232,6 +232,7 @@ class Volumes:
             rules=measures.rules(settings.measures),
             warnings=() if catalog.knows_patients else (inspection.NO_PATIENTS,),
             splits=splits,
+            known=catalog.known,
         )
 
     @functools.cached_property

@@ -140,6 +140,8 @@ def facts(found: Survey) -> list[tuple[str, str]]:
     ]  # fmt: skip
     if found.catalog.knows_patients:
         rows.append(("patients", str(len({case.group for case in found.catalog.cases}))))
+    if found.catalog.known:
+        rows.append(("known of cases", f"{', '.join(found.catalog.known)} (subgroups of a report)"))
     if not looks:
         return rows
     rows += [

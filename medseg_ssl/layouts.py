@@ -41,6 +41,7 @@ class Catalog:
     regions: tuple[Region, ...] = ()  # unions of classes, which are measured as well
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a manifest
     knows_patients: bool = False
+    known: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # column -> case -> value
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -187,14 +188,14 @@ def _manifest(path: Path) -> Catalog:
     ]
     problems: list[str] = []
     cases = tuple(_row(path, row, images, problems) for row in rows)
-    unused = [c for c in table.columns if c not in (*COLUMNS, *images)]
+    more = [c for c in table.columns if c not in (*COLUMNS, *images)]
     return Catalog(
         layout=f"manifest ({path.name})",
         cases=cases,
         splits=_manifest_splits(rows, problems),
         knows_patients="patient" in table.columns,
         problems=tuple(problems),
-        warnings=(f"{path.name}: columns not used: {listed(unused)}.",) if unused else (),
+        known={column: {row["case"]: row[column] for row in rows} for column in more},
     )
 
 
