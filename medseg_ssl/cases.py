@@ -157,14 +157,38 @@ def read_geometry(paths: Sequence[Path]) -> Geometry:
     return Geometry(each[0].shape, each[0].affine, channels)
 
 
+def two_places(path: Path) -> str:
+    """How sform and qform of a file contradict each other, in a sentence; empty where not.
+
+    Raises:
+        DataError: When the file cannot be read.
+    """
+    header = open_volume(path).header
+    places = [ask(coded=True)[0] for ask in (header.get_sform, header.get_qform)]
+    if any(place is None for place in places):
+        return ""
+    x, y, z = header.get_data_shape()[:3]
+    sform, qform = (Geometry((x, y, z), np.asarray(place), 1) for place in places)
+    if same_grid(sform, qform):
+        return ""
+    return (
+        f"{path}: sform and qform put it in places up to {_apart_mm(sform, qform):.3g} mm apart. "
+        "The sform is used; programs that read the qform show it elsewhere. Make both equal."
+    )
+
+
 def same_grid(one: Geometry, other: Geometry) -> bool:
     """Whether both put every voxel in the same place, up to :data:`SAME_VOXELS`."""
     if one.shape != other.shape:
         return False
+    return _apart_mm(one, other) <= SAME_VOXELS * min(one.spacing_mm)
+
+
+def _apart_mm(one: Geometry, other: Geometry) -> float:
+    """How far apart two grids of one shape put a corner, at most."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in one.shape])).reshape(3, -1)
     corners = np.vstack([corners, np.ones(corners.shape[1])])
-    moved = np.linalg.norm(((one.affine - other.affine) @ corners)[:3], axis=0).max()
-    return bool(moved <= SAME_VOXELS * min(one.spacing_mm))
+    return float(np.linalg.norm(((one.affine - other.affine) @ corners)[:3], axis=0).max())
 
 
 def describe_difference(path: Path, one: Geometry, other_path: Path, other: Geometry) -> str:

@@ -22,11 +22,12 @@ from medseg_ssl.cases import (
     read_geometry,
     read_label,
     same_grid,
+    two_places,
 )
 from medseg_ssl.preprocess import ras
 from medseg_ssl.store import stamps
 
-VERSION = 2
+VERSION = 3
 """Counts up when a look sees more, so that no old one is read."""
 
 MOST_VALUES = 1000
@@ -70,6 +71,7 @@ def look(case: VolumeCase) -> Look:
         return Look(problems=(f"case '{case.id}': {error}",))
     problems, warnings = [], []
     for path, array in zip(case.images, arrays, strict=True):
+        warnings += [f"case '{case.id}': {said}" for said in [two_places(path)] if said]
         problems += [f"case '{case.id}': {fault}" for fault in _image_faults(path, array)]
     voxels, foreground = None, None
     if case.label is not None:

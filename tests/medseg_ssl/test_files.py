@@ -15,7 +15,7 @@ from common import verbs
 from common.errors import DataError
 from medseg_ssl import files
 from medseg_ssl.adapter import medseg
-from medseg_ssl.cases import read_array, read_geometry
+from medseg_ssl.cases import read_array, read_geometry, two_places
 from medseg_ssl.files import is_volume, open_volume, pieces, stem, volumes_in
 from medseg_ssl.preprocess import Recipe, preprocess
 from tests.medseg_ssl.test_domain import home, run_of
@@ -190,3 +190,21 @@ def test_other_files_are_no_volumes(tmp_path):
     assert volumes_in(tmp_path) == []
     with pytest.raises(DataError, match=r"a\.png is no volume: expected a file in \.nii"):
         open_volume(tmp_path / "a.png")
+
+
+def test_two_places_in_one_header_are_told(tmp_path):
+    image, label = image_and_label()
+    for number in range(2):
+        path = save(tmp_path / "images" / f"c{number}.nii.gz", image, AFFINE)
+        save(tmp_path / "labels" / f"c{number}.nii.gz", label, AFFINE)
+    told = nib.load(path)
+    moved = AFFINE.copy()
+    moved[0, 3] += 7
+    told.set_qform(moved, code=1)
+    nib.save(nib.Nifti1Image(image, None, told.header), path)
+    assert not two_places(tmp_path / "images" / "c0.nii.gz")
+    words = (
+        f"case 'c1': {path}: sform and qform put it in places up to 7 mm apart. The sform is used"
+    )
+    assert any(each.startswith(words) for each in medseg.inspect(tmp_path).warnings)
+    np.testing.assert_allclose(read_geometry([path]).affine, AFFINE, atol=1e-5)
