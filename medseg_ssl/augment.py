@@ -31,7 +31,8 @@ class WeakView(Settings):
 
     flip_axes: tuple[Axis, ...] = AXES  # each with probability 0.5
     affine_share: Fraction = 0.3  # of the patches; the others keep their voxels as they are
-    rotation_degrees: NonNegative = 10.0  # about each axis
+    # about each axis, or about the first, second and third; [0, 0, 10] keeps a slice a slice
+    rotation_degrees: NonNegative | tuple[NonNegative, NonNegative, NonNegative] = 10.0
     scale: Fraction = 0.1  # zoom by exp(U(-scale, scale))
 
     @property

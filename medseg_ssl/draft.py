@@ -22,6 +22,7 @@ from medseg_ssl.lots import Drawn, draw
 LEVELS = 3  # how often the default network may halve a patch
 MOST_VOXELS = 96**3  # of a patch: fits a training step of the default network in 8 GB
 EMPTY = 0.2  # of the voxels exactly 0, as a skull-stripped brain has
+APART = 3.0  # slices so many times farther apart than their pixels are images of their own
 THICK = 2.0  # an axis this much coarser than the finest is not halved with it
 
 OPPOSITES: tuple[tuple[Axis, tuple[str, ...]], ...] = (
@@ -40,6 +41,7 @@ class Plan:
     spacing_mm: tuple[float, float, float]
     strides: tuple[tuple[int, int, int], ...]
     patch: tuple[int, int, int]
+    across: int | None  # the axis that slices are apart along, where they are images of their own
     window_hu: tuple[float, float] | None  # None: the images are no CT
     stripped: bool  # much of the images is exactly 0
     classes: tuple[tuple[str, int], ...]
@@ -75,13 +77,16 @@ def _plan(found: Survey, *, kept: set[str]) -> Plan:
     spacing_mm = median_spacing_mm(looks)
     extents = [np.array(look.shape) * look.spacing_mm / spacing_mm for look in looks]
     x, y, z = (float(side) for side in np.median(extents, axis=0))
-    strides = _strides((x, y, z), spacing_mm)
+    across = _across(spacing_mm)
+    strides = _strides((x, y, z), spacing_mm, across)
+    patch = _patch((x, y, z), strides, across)
     classes = found.catalog.classes or _named({v for k in looks for v in k.label_voxels or {}})
     return Plan(
         shape=(x, y, z),
         spacing_mm=spacing_mm,
         strides=strides,
-        patch=_patch((x, y, z), strides),
+        patch=patch,
+        across=across,
         window_hu=_window(found, kept),
         stripped=float(np.median([look.zeros for look in looks])) >= EMPTY,
         classes=classes,
@@ -92,23 +97,35 @@ def _plan(found: Survey, *, kept: set[str]) -> Plan:
 
 
 def _strides(
-    shape: Sequence[float], spacing_mm: Sequence[float]
+    shape: Sequence[float], spacing_mm: Sequence[float], across: int | None = None
 ) -> tuple[tuple[int, int, int], ...]:
     """Halve an axis where it is not much coarser than the finest, and long enough."""
     left, spacing = np.array(shape, dtype=float), np.array(spacing_mm, dtype=float)
     strides = []
     for _ in range(LEVELS):
-        fine = (spacing <= THICK * spacing.min()) & (np.ceil(left / 2) >= 4)
+        apart = np.arange(3) == across  # the axis that slices are never halved along
+        fine = ~apart & (spacing <= THICK * spacing.min()) & (np.ceil(left / 2) >= 4)
         stride = np.where(fine, 2, 1)
         strides.append((int(stride[0]), int(stride[1]), int(stride[2])))
         left, spacing = left / stride, spacing * stride
     return tuple(strides)
 
 
-def _patch(shape: Sequence[float], strides: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+def _across(spacing_mm: Sequence[float]) -> int | None:
+    """The axis along which slices lie far apart, if one does."""
+    fine, middle, coarse = np.argsort(spacing_mm)
+    far = spacing_mm[coarse] >= APART * spacing_mm[middle]
+    return int(coarse) if far and spacing_mm[middle] < APART * spacing_mm[fine] else None
+
+
+def _patch(
+    shape: Sequence[float], strides: Sequence[Sequence[int]], across: int | None = None
+) -> tuple[int, int, int]:
     """The median shape, up to a multiple of what the network needs, and small enough."""
     multiple = np.prod(np.array(strides), axis=0)
     sides = np.maximum(np.ceil(np.array(shape) / multiple), 2) * multiple
+    if across is not None:
+        sides[across] = 1
     while sides.prod() > MOST_VOXELS:
         longest = int(np.argmax(sides * (sides > 2 * multiple)))
         sides[longest] -= multiple[longest]
@@ -201,16 +218,21 @@ def _views(plan: Plan) -> str:
         normalize = f"{{name: window, window_hu: [{low:g}, {high:g}]}}  # CT: the labeled tissue"
     regions = "".join(f"      {quoted(name)}: {flow(parts)}\n" for name, parts in plan.regions)
     measures = f"  measures:\n    regions:  # measured as well\n{regions}" if regions else ""
+    turns: object = 10
+    size = f"voxels; the median volume has {shape}"
+    if plan.across is not None:
+        turns = flow([10 if axis == plan.across else 0 for axis in range(3)])
+        size = f"one slice: they lie far apart; the median volume has {shape}"
     return f"""\
   spacing_mm: {flow(plan.spacing_mm)}  # right, front, top: the median
   normalize: {normalize}
-  patch: {flow(plan.patch)}  # voxels; the median volume has {shape}
+  patch: {flow(plan.patch)}  # {size}
   foreground_share: 0.5  # of the labeled patches are centered on some class
   weak:  # geometry, the same for image and label
     # {why}
     flip_axes: {flow(flips)}
     affine_share: 0.3
-    rotation_degrees: 10
+    rotation_degrees: {turns}
     scale: 0.1
 {measures}"""
 
@@ -220,6 +242,11 @@ def _training(plan: Plan, drawn: Drawn) -> str:
     if any(stride != (2, 2, 2) for stride in plan.strides):
         listed = ", ".join(flow(stride) for stride in plan.strides)
         strides = f"\n    strides: [{listed}]  # thick or few slices are not halved"
+    batch, kernel, inference = 2, "", ""
+    if plan.across is not None:
+        sides = flow([1 if axis == plan.across else 3 for axis in range(3)])
+        kernel = f"\n    kernel: {sides}  # slices do not see each other: a network in 2D"
+        batch, inference = 8, "\n  inference: {windows_per_batch: 16}"
     training = drafting.training(
         unlabeled_loss="cross_entropy_dice",
         learning_rate="2.0e-3",
@@ -228,7 +255,7 @@ def _training(plan: Plan, drawn: Drawn) -> str:
     )
     return f"""\
   network:
-    name: unet{strides}
-  batch: {{labeled: 2, unlabeled: {2 if drawn.has_unlabeled else 0}}}
+    name: unet{strides}{kernel}
+  batch: {{labeled: {batch}, unlabeled: {batch if drawn.has_unlabeled else 0}}}{inference}
 
 {training}"""

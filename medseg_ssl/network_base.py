@@ -14,6 +14,8 @@ from common.settings import Positive, Settings
 
 Sides: TypeAlias = tuple[Positive, Positive, Positive]  # voxels along the three axes
 Levels: TypeAlias = Annotated[tuple[Positive, ...], Field(min_length=2)]  # finest level first
+Odd: TypeAlias = Literal[1, 3, 5, 7]
+Kernel: TypeAlias = tuple[Odd, Odd, Odd]  # voxels along the three axes
 Strides: TypeAlias = Literal["halve"] | tuple[Sides, ...]  # from each level to the next
 
 REFUSALS = (

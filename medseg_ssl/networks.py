@@ -13,7 +13,15 @@ from common.networks import Custom
 from common.parts import Parted
 from common.settings import Count, Fraction, Positive
 from medseg_ssl import parts
-from medseg_ssl.network_base import Levels, Sides, Strides, VolumeNetwork, per_level, product
+from medseg_ssl.network_base import (
+    Kernel,
+    Levels,
+    Sides,
+    Strides,
+    VolumeNetwork,
+    per_level,
+    product,
+)
 from medseg_ssl.transformers import UNETR, SwinUNETR
 
 
@@ -26,6 +34,7 @@ class UNet(VolumeNetwork):
     name: Literal["unet"] = "unet"
     features: Levels = (16, 32, 64, 128)
     strides: Strides = "halve"  # between levels; thick slices: 2 2 1
+    kernel: Kernel = (3, 3, 3)  # 3 3 1: slices do not see each other, a network in 2D
     residual_units: Count = 2  # per level
     norm: Literal["instance", "batch"] = "instance"
     dropout: Fraction = 0.0
@@ -41,6 +50,8 @@ class UNet(VolumeNetwork):
             out_channels=classes,
             channels=self.features,
             strides=per_level(self.strides, self.features),
+            kernel_size=self.kernel,
+            up_kernel_size=self.kernel,
             num_res_units=self.residual_units,
             norm=self.norm,
             dropout=self.dropout,
@@ -57,6 +68,7 @@ class DynUNet(VolumeNetwork):
     name: Literal["dynunet"] = "dynunet"
     features: Levels = (16, 32, 64, 128)
     strides: Strides = "halve"  # between levels; thick slices: 2 2 1
+    kernel: Kernel = (3, 3, 3)  # 3 3 1: slices do not see each other, a network in 2D
     blocks: Literal["plain", "residual"] = "plain"
     dropout: Fraction = 0.0
 
@@ -70,7 +82,7 @@ class DynUNet(VolumeNetwork):
             spatial_dims=3,
             in_channels=channels,
             out_channels=classes,
-            kernel_size=[(3, 3, 3)] * len(self.features),
+            kernel_size=[self.kernel] * len(self.features),
             strides=[(1, 1, 1), *strides],
             upsample_kernel_size=strides,
             filters=self.features,
