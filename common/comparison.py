@@ -52,7 +52,11 @@ def compare(folders: Sequence[Path], adapter: Adapter, *, output: Path | None = 
     """
     if len(folders) < 2:
         raise ConfigError("compare needs two runs or more: the baseline first, then the others.")
-    first, *others = [_evaluated(folder) for folder in folders]
+    paths = {
+        folder.name: {each for each in folders if each.name == folder.name} for folder in folders
+    }
+    names = [each.name if len(paths[each.name]) == 1 else str(each) for each in folders]
+    first, *others = map(_evaluated, folders, names)
     domain = _domain(folders[0], adapter)
     rows = []
     for other in others:
@@ -78,14 +82,14 @@ class _Evaluated(NamedTuple):
     groups: list[str]
 
 
-def _evaluated(folder: Path) -> _Evaluated:
+def _evaluated(folder: Path, name: str) -> _Evaluated:
     found = read_evaluation(folder / "evaluation.json")
     if found is None:
         raise RunError(f"'{folder}' holds no evaluation. Run the verb evaluate on it first.")
     cases = read_cases(folder / "cases.csv")
     cases = cases[cases["split"] == found.split].sort_values("case", kind="stable")
     groups = cases.drop_duplicates("case")["group"].tolist()
-    return _Evaluated(folder.name, found, table(cases), groups)
+    return _Evaluated(name, found, table(cases), groups)
 
 
 def _domain(folder: Path, adapter: Adapter) -> Domain:

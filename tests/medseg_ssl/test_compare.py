@@ -78,6 +78,13 @@ def test_several_runs_are_held_against_the_first(evaluated, tmp_path):
     assert lines[3].startswith("run1\tDice ↑\tmean\t")
 
 
+def test_runs_of_one_name_are_told_apart_by_their_folders(evaluated, tmp_path):
+    twin = shutil.copytree(evaluated[1], tmp_path / evaluated[0].name)
+    found = verbs.compare([evaluated[0], twin], medseg)
+    assert found.baseline == str(evaluated[0])
+    assert {*found.differences["run"]} == {str(twin)}
+
+
 @pytest.fixture
 def copies(evaluated, tmp_path):
     return [shutil.copytree(folder, tmp_path / folder.name) for folder in evaluated]
