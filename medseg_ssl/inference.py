@@ -70,8 +70,9 @@ def predict_volume(
     device = device_of(network)
     given, before = _at_least(image.as_subclass(Tensor).float(), patch)
     result = room((classes, *given.shape[1:]), settings.memory_mb)
-    slab = _Slab(classes, patch, given.shape[2:], device, settings.blend_sigma)
     along = [*_by_first_axis(given.shape[1:], patch, settings.overlap)]
+    window = compute_importance_map(patch, "gaussian", settings.blend_sigma, dtype=torch.float32)
+    slab = _Slab(classes, window, given.shape[2:], along[0], device)
     ends = [*(windows[0][0].start for windows in along[1:]), given.shape[1]]
     for windows, end in zip(along, ends, strict=True):
         for first in range(0, len(windows), settings.windows_per_batch):
@@ -95,26 +96,30 @@ class _Slab:
     def __init__(
         self,
         classes: int,
-        patch: tuple[int, int, int],
+        window: Tensor,
         across: tuple[int, ...],
+        windows: Sequence[Window],
         device: torch.device,
-        sigma: float,
     ) -> None:
-        fits = classes * patch[0] * across[0] * across[1] <= LARGEST_ON_DEVICE
+        fits = classes * len(window) * across[0] * across[1] <= LARGEST_ON_DEVICE
         self.place = device if fits else torch.device("cpu")
-        self.window = compute_importance_map(patch, "gaussian", sigma, self.place, torch.float32)
-        self.sums = torch.zeros(classes, patch[0], *across, device=self.place)
-        self.weights = torch.zeros(patch[0], *across, device=self.place)
+        self.window = window.to(self.place)
+        self.sums = torch.zeros(classes, len(window), *across, device=self.place)
+        self.weights = torch.zeros(len(window), *across, device=self.place)
+        self.of_each = torch.zeros_like(self.weights)  # all slabs have the same windows
+        for _, *place in windows:
+            self.of_each[:, *place] += self.window
 
     def add(self, probs: Tensor, windows: Sequence[Window]) -> None:
         """Windows ``(B, K, X, Y, Z)`` of the same first slice, and where they lie."""
-        for each, (_, *across) in zip(probs.to(self.place), windows, strict=True):
-            self.sums[:, :, *across] += each * self.window
-            self.weights[:, *across] += self.window
+        weighed = probs.to(self.place).mul_(self.window)
+        for each, (_, *across) in zip(weighed, windows, strict=True):
+            self.sums[:, :, *across] += each
 
     def give(self, place: Tensor) -> None:
         """Fill ``place (K, rows, Y, Z)`` with the first rows; the others move up."""
         rows = place.shape[1]
+        self.weights += self.of_each
         place.copy_(self.sums[:, :rows] / self.weights[:rows])
         for held, axis in ((self.sums, 1), (self.weights, 0)):
             left = held.shape[axis] - rows
