@@ -136,7 +136,19 @@ def shares(quality: Quality) -> dict[str, float]:
     return {"coverage": kept / predicted, "precision": right / kept if kept else math.nan}
 
 
-KEPT = ("dice", "hd95_mm", "nsd", "miou", "iou", "fwiou", "pixel_accuracy", "kappa")
+KEPT = (
+    "dice",
+    "precision",
+    "recall",
+    "volume_error_percent",
+    "hd95_mm",
+    "nsd",
+    "miou",
+    "iou",
+    "fwiou",
+    "pixel_accuracy",
+    "kappa",
+)
 
 
 def finished(comparison: Comparison) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def once(who: str, case: str) -> None:
     """Print what one prediction costs, and a digest of it, as JSON."""
     torch.set_num_threads(1)
     shape, kind = CASES[case]
-    image, network = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)), None
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     network = network_of(kind)
     before, began = _peak_mib(), time.perf_counter()
     probs = (ours if who == "ours" else theirs)(network, image)

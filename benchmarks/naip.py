@@ -23,6 +23,8 @@ SHARED = (
     "domain.class_share=0.5",
     "method.strong_labeled=0.5",
 )
+EVERY = (*SHARED, "domain.splits.labeled=splits/block_train.txt")
+"""All 132 tiles labeled."""
 OWN = {
     "mean_teacher": (
         "method.unlabeled_loss={name: soft_dice}",
@@ -48,12 +50,11 @@ def comparison(steps: int) -> Comparison:
         for share in (32, 8)
         for method in ("supervised", "mean_teacher", "cross_pseudo")
     ]
-    every = (*SHARED, "domain.splits.labeled=splits/block_train.txt", length)
     return Comparison(
         name="naip" if steps == 3000 else f"naip_{steps}",
         adapter=rsseg,
         headline=("miou", ""),
-        arms=[*few, Arm("supervised-all", CONFIGS / "supervised.yaml", every)],
+        arms=[*few, Arm("supervised-all", CONFIGS / "supervised.yaml", (*EVERY, length))],
     )
 
 

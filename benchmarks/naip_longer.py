@@ -9,10 +9,7 @@ from benchmarks.arms import Arm, Comparison, main
 from rsseg_ssl.adapter import rsseg
 
 SUPERVISED = naip.CONFIGS / "supervised.yaml"
-LABELED = {
-    "1/8": naip.labeled(8),
-    "all": (*naip.SHARED, "domain.splits.labeled=splits/block_train.txt"),
-}
+LABELED = {"1/8": naip.labeled(8), "all": naip.EVERY}
 COMPARISON = Comparison(
     name="naip_longer",
     adapter=rsseg,

@@ -166,7 +166,7 @@ def check_batch(batch: Batch, num_channels: int, num_classes: int) -> None:
 def most_probable(probs: Tensor, dim: int = 1) -> Tensor:
     """The class with the largest value, of equal ones the first.
 
-    It is ``argmax``, which takes six to nine times as long on a CPU.
+    It is ``argmax``, which takes several times as long on a CPU.
 
     Args:
         probs: Probabilities or logits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -52,10 +53,8 @@ def compare(folders: Sequence[Path], adapter: Adapter, *, output: Path | None = 
     """
     if len(folders) < 2:
         raise ConfigError("compare needs two runs or more: the baseline first, then the others.")
-    paths = {
-        folder.name: {each for each in folders if each.name == folder.name} for folder in folders
-    }
-    names = [each.name if len(paths[each.name]) == 1 else str(each) for each in folders]
+    shared = Counter(each.name for each in {*folders})
+    names = [each.name if shared[each.name] == 1 else str(each) for each in folders]
     first, *others = map(_evaluated, folders, names)
     domain = _domain(folders[0], adapter)
     rows = []

@@ -36,7 +36,15 @@ def read_legend(labels: Mapping[str, Any], problems: list[str]) -> Legend:
             ignore = int(numbers[0])
         else:
             values_of[str(name)] = tuple(int(each) for each in numbers)
-    names = {numbers[0]: name for name, numbers in values_of.items() if len(numbers) == 1}
+    names: dict[int, str] = {}
+    for name, own in values_of.items():
+        if len(own) == 1 and own[0] in names:
+            problems.append(
+                f"dataset.json: labels '{names[own[0]]}' and '{name}' both stand for {own[0]}. "
+                "Give each class a value of its own."
+            )
+        elif len(own) == 1:
+            names[own[0]] = name
     regions = sorted(
         ((name, own) for name, own in values_of.items() if len(own) > 1),
         key=lambda region: len(region[1]),

@@ -49,6 +49,14 @@ def test_what_is_no_number_is_refused(strange):
     assert "label 'odd' stands for" in problems[0]
 
 
+def test_two_names_of_one_value_are_told():
+    problems: list[str] = []
+    read_legend({"background": 0, "a": 1, "b": [1]}, problems)
+    assert problems == [
+        "dataset.json: labels 'a' and 'b' both stand for 1. Give each class a value of its own."
+    ]
+
+
 def test_a_region_is_measured_as_one_class_and_leaves_the_mean_alone():
     predicted, truth = blobs(0), blobs(1)
     probs = torch.nn.functional.one_hot(predicted, 3).movedim(-1, 0).float()
