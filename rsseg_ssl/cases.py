@@ -131,8 +131,8 @@ class SceneCase(Scene):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """One for all bands, or one for each."""
-        return self.images
+        """One for all bands, or one for each; none of those in an archive (/vsi...)."""
+        return tuple(path for path in self.images if path.exists())
 
     @property
     def truth(self) -> Tensor | None:

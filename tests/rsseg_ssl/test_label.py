@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import rasterio
@@ -88,3 +90,17 @@ def test_scenes_that_lie_on_disk_are_combined_row_by_row(world, tmp_path):
     there = values != nodata
     assert there.any()
     np.testing.assert_array_equal(values[there], values_of[mean.argmax(axis=0)[there]])
+
+
+def test_a_scene_inside_of_an_archive_is_predicted(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a path of GDAL that counts from the folder
+    run = drafted(tmp_path, world, Wish(labeled=2), "method.name=supervised")
+    verbs.train(run, rsseg, tmp_path / "run")
+    first = next(iter(restored(tmp_path / "run", rsseg).domain.cases("unlabeled"))).images[0]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(first, "scene.tif")
+    (tmp_path / "m.csv").write_text("image\n/vsizip/a.zip/scene.tif\n", "utf-8")
+    (path,) = verbs.predict(tmp_path / "run", rsseg, [tmp_path / "m.csv"], tmp_path / "out")
+    (plain,) = verbs.predict(tmp_path / "run", rsseg, [first], tmp_path / "plain")
+    with rasterio.open(path) as one, rasterio.open(plain) as other:
+        np.testing.assert_array_equal(one.read(), other.read())
