@@ -38,6 +38,30 @@ class Pace(NamedTuple):
         )
 
 
+def told(
+    learner: Learner, batches: Callable[[int], Iterator[Batch]], settings: FitSettings
+) -> tuple[str, list[str]]:
+    """What a step costs, for a person; and a warning where half precision makes it slower.
+
+    Few CPUs compute bfloat16 themselves; others take several times as long as for float32.
+
+    Args:
+        learner, batches, settings: As of :func:`pace`.
+    """
+    found = pace(learner, batches, settings)
+    words, single = found.in_words(settings.steps), {"precision": "32-true"}
+    if settings.precision == "32-true":
+        return words, []
+    full = pace(learner, batches, settings.model_copy(update=single))
+    if full.seconds > found.seconds:
+        return words, []
+    slower = (
+        f"fit.precision {settings.precision}: a step takes {found.seconds:.2g} s on {found.where}, "
+        f"with 32-true it takes {full.seconds:.2g} s. Set 32-true, or train on a GPU."
+    )
+    return words, [slower]
+
+
 def pace(
     learner: Learner, batches: Callable[[int], Iterator[Batch]], settings: FitSettings
 ) -> Pace:

@@ -35,7 +35,7 @@ from common.filters import Calibrated, CalibratedFilter
 from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs
 from common.hidden_truth import Watch
-from common.pace import pace
+from common.pace import told
 from common.pool import label as label
 from common.prediction import predict as predict
 from common.record import Diagnosis, beside
@@ -71,8 +71,9 @@ def check(run: Run, adapter: Adapter) -> Findings:
     _folds(run, domain)
     _first_step(domain, run)
     learner = new_learner(run, domain)
-    found = pace(learner, lambda first: domain.batches(seed=run.seed, first_step=first), run.fit)
-    return replace(findings, facts=[*findings.facts, ("a step", found.in_words(run.fit.steps))])
+    step, slow = told(learner, lambda at: domain.batches(seed=run.seed, first_step=at), run.fit)
+    facts, warnings = [*findings.facts, ("a step", step)], [*findings.warnings, *slow]
+    return replace(findings, facts=facts, warnings=warnings)
 
 
 def train(
