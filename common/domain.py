@@ -69,6 +69,7 @@ class ReportText:
     data: Sequence[tuple[str, str]] = ()  # rows of the section on data and splits
     rules: Sequence[str] = ()  # how each metric is defined, and what happens at its edges
     warnings: Sequence[str] = ()
+    limits: Sequence[str] = ()  # what such a model must not be asked, for its card
     splits: dict[str, Sequence[str]] = field(default_factory=dict)  # split -> case names
     known: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of cases, by column
 

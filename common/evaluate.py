@@ -128,6 +128,7 @@ def evaluate(
         data=(*text.data, *(oversampling.facts(domain, trust.keep) if trust else ())),
         rules=tuple(text.rules),
         warnings=tuple(text.warnings),
+        limits=tuple(text.limits),
         splits={name: tuple(cases) for name, cases in text.splits.items()},
         subgroups=_known(text, scores.index),
         pictures=pictures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from common.adapter import Adapter
@@ -14,7 +15,8 @@ from common.trained import restored
 def export(folder: Path, adapter: Adapter, output: Path, *, to: str) -> Path:
     """Write the best network of a run in a format that needs nothing of this library.
 
-    What is written answers with class probabilities, and is held against the network itself.
+    What is written answers with class probabilities, and is held against the network itself. The
+    model card of an evaluated run goes with it.
 
     Args:
         folder: Of the run.
@@ -47,7 +49,10 @@ def export(folder: Path, adapter: Adapter, output: Path, *, to: str) -> Path:
         **cargo.facts,
     }
     network = Probabilities(found.learner.nets.predictor.cpu().eval())
-    return cargo.formats[to](Parcel(network, (task.channels, *cargo.sides), facts), output)
+    made = cargo.formats[to](Parcel(network, (task.channels, *cargo.sides), facts), output)
+    if (folder / "model_card.md").exists():
+        shutil.copy2(folder / "model_card.md", output / "model_card.md")
+    return made
 
 
 def _described(name: str, maps: int, sides: tuple[int, ...]) -> dict[str, object]:

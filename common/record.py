@@ -104,6 +104,7 @@ class Evaluation(Part):
     data: tuple[tuple[str, str], ...]
     rules: tuple[str, ...]
     warnings: tuple[str, ...]
+    limits: tuple[str, ...] = ()  # of what such a model can be asked
     splits: dict[str, tuple[str, ...]]  # split -> case names
     subgroups: dict[str, dict[str, str]] = {}  # column -> case -> subgroup; empty: too many
     pictures: tuple[Picture, ...]
@@ -125,7 +126,7 @@ def beside(folder: Path, output: Path) -> Path:
     if output.exists() and any(output.iterdir()) and not (output / "evaluation.json").exists():
         raise RunError(f"'{output}' holds something else. Choose a new folder for --output.")
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("run.yaml", "environment.json", "log.csv"):
+    for name in ("run.yaml", "environment.json", "log.csv", "card.toml"):
         if (folder / name).exists():
             shutil.copy2(folder / name, output / name)
     return output

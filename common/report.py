@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
 
 from common import display
+from common.card import Facts, as_markdown, card, read_statements
 from common.caveats import caveats
 from common.curves import curves, ranks, read_curves
 from common.display import heading, plural, share, shown
@@ -37,10 +39,11 @@ MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``folder/report.html`` from the files in ``folder`` alone.
+    """Write ``folder/report.html``, and model_card.md beside it, from the files there alone.
 
     Reads evaluation.json, cases.csv and summary.csv, and where they exist diagnosis.json,
-    run.yaml, environment.json, log.csv and the figures. The same files give the same page.
+    run.yaml, environment.json, log.csv, card.toml and the figures. The same files give the same
+    page.
 
     Raises:
         RunError: When the folder holds no evaluation, or a file of it is not readable.
@@ -48,8 +51,10 @@ def write_report(folder: Path) -> Path:
     found = read_evaluation(folder / "evaluation.json")
     if found is None:
         raise RunError(f"'{folder}' holds no evaluation.json: evaluate the run first.")
-    page = _environment().get_template("report.html.j2").render(_content(folder, found))
+    content = _content(folder, found)
+    page = _environment().get_template("report.html.j2").render(content)
     write_whole(folder / "report.html", page)
+    write_whole(folder / "model_card.md", as_markdown(content["name"], content["card"]))
     return folder / "report.html"
 
 
@@ -69,7 +74,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _content(folder: Path, found: Evaluation) -> dict[str, object]:
+def _content(folder: Path, found: Evaluation) -> dict[str, Any]:
     """All that the template asks for."""
     cases = read_cases(folder / "cases.csv")
     splits = {str(name): part["case"].nunique() for name, part in cases.groupby("split")}
@@ -78,12 +83,17 @@ def _content(folder: Path, found: Evaluation) -> dict[str, object]:
     config = _text(folder / "run.yaml")
     log = read_curves(folder / "log.csv")
     diagnosis = read_diagnosis(folder / "diagnosis.json")
+    headline, warnings = _headline(found, summary), caveats(found, cases, summary, log, diagnosis)
+    subgroups = subgroup_tables(found, dict(zip(cases["case"], cases["group"], strict=True)))
+    environment = _record(folder / "environment.json")
+    facts = Facts(_model(found, config, environment), headline.in_words, warnings, subgroups)
     return {
         "name": folder.resolve().name,
         "found": found,
         "question": _question(found, config),
-        "headline": _headline(found, summary),
-        "warnings": caveats(found, cases, summary, log, diagnosis),
+        "headline": headline,
+        "warnings": warnings,
+        "card": card(read_statements(folder), found, facts),
         "ranks": ranks(found),
         "forest": forest_table(found, summary),
         "overview": overview(found, summary),
@@ -91,7 +101,7 @@ def _content(folder: Path, found: Evaluation) -> dict[str, object]:
         "cases": case_table(found, cases),
         "confusion": confusion_table(found, cases),
         "sizes": size_charts(found, cases),
-        "subgroups": subgroup_tables(found, dict(zip(cases["case"], cases["group"], strict=True))),
+        "subgroups": subgroups,
         "curves": curves(found, log),
         "validated": any(name.startswith("validation/") for name in log),
         "pictures": _pictures(folder, found),
@@ -99,7 +109,7 @@ def _content(folder: Path, found: Evaluation) -> dict[str, object]:
         "evidence": evidence(diagnosis, log) if diagnosis else None,
         "others": {name: count for name, count in splits.items() if name != found.split},
         "config": config,
-        "environment": _record(folder / "environment.json"),
+        "environment": environment,
     }
 
 
@@ -112,6 +122,13 @@ class Headline:
     unit: str
     interval: str
     better: str
+
+    @property
+    def in_words(self) -> str:
+        """The number with its unit and interval, for a sentence."""
+        unit = f" {self.unit}" if self.unit else ""
+        known = f", 95 % interval {self.interval}{unit}" if self.interval else ", no interval"
+        return f"{self.title}: {self.value}{unit}{known}."
 
 
 def _headline(found: Evaluation, summary: pd.DataFrame) -> Headline:
@@ -144,6 +161,20 @@ def _question(found: Evaluation, config: str | None) -> str:
     judged = f"Judged on {plural(len(found.scores), 'case')}"
     judged += f", predicted by {found.asked}." if found.asked else "."
     return f"How well does {how}{training}? {judged}"
+
+
+def _model(found: Evaluation, config: str | None, environment: list[tuple[str, str]]) -> str:
+    """What was trained, how, and by which software, in a sentence."""
+    method, steps = _setting(config, "method", "name"), _setting(config, "fit", "steps")
+    seed = re.search(r"^seed: (\d+)", config or "", flags=re.MULTILINE)
+    parts = [
+        dict(found.data).get("network", "network"),
+        *([f"method {method}"] if method else []),
+        *([f"{int(steps):,} steps"] if steps and steps.isdigit() else []),
+        *([f"seed {seed[1]}"] if seed else []),
+        *(f"{what} {how}" for what, how in environment if what == "seg-ssl"),
+    ]
+    return f"{', '.join(parts)}."
 
 
 def _setting(config: str | None, section: str, key: str) -> str | None:

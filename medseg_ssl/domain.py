@@ -223,6 +223,7 @@ class Volumes:
             ("channels", ", ".join(settings.channels)),
             ("classes", ", ".join(f"{each.name} ({each.value})" for each in settings.classes)),
             ("preprocessing", f"RAS, {spacing} mm, {settings.normalize.name}"),
+            ("network", settings.network.name),
             ("patch", " x ".join(str(side) for side in settings.patch)),
             *((split, f"{len(names)} cases") for split, names in splits.items()),
             *facts_of(self._said, settings),
@@ -231,6 +232,7 @@ class Volumes:
             data=data,
             rules=measures.rules(settings.measures),
             warnings=() if catalog.knows_patients else (inspection.NO_PATIENTS,),
+            limits=measures.LIMITS,
             splits=splits,
             known=catalog.known,
         )

@@ -57,6 +57,14 @@ RULES = (
 )
 
 
+LIMITS = (
+    "Nothing is known of it on other scanners, sequences, doses, ages or diseases than those of "
+    "the cases it was evaluated on.",
+    "It is research software and no medical device: whoever uses a label map for a patient must "
+    "check it.",
+)
+"""What a model card says of every model of volumes."""
+
 PARITY = (
     "To compare with tables of papers there are also HD95 and ASD in voxels, as MedPy defines "
     "them: the 95th percentile of all surface distances, both directions pooled, and the mean "

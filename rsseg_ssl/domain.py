@@ -159,6 +159,7 @@ class Scenes:
             ("data", f"{settings.data}, {self._catalog.layout.kind}"),
             ("bands", _bands(self._catalog.layout.bands, settings)),
             ("classes", ", ".join(f"{each.name} ({each.value})" for each in settings.classes)),
+            ("network", settings.network.name),
             ("window", f"{settings.tile} x {settings.tile} pixels"),
             ("spatial blocks", f"{len(groups)} ({settings.blocks.name})"),
             *((split, f"{len(names)} scenes") for split, names in splits.items()),
@@ -173,6 +174,7 @@ class Scenes:
                 *self._catalog.splits.warnings,
                 *inspection.leak_warnings(leaks),
             ],
+            limits=measures.LIMITS,
             splits=splits,
         )
 

@@ -40,6 +40,14 @@ RULES = (
     "A scene without CRS has none, and neither has a set that holds such a scene.",
 )
 
+LIMITS = (
+    "Nothing is known of it on other sensors, seasons, regions or processing levels than those of "
+    "the scenes it was evaluated on.",
+    "Its areas are counts of predicted pixels and carry its errors: see user's and producer's "
+    "accuracy before a hectare is quoted.",
+)
+"""What a model card says of every model of scenes."""
+
 PIXELS_AS = "pixels_as_"
 AREAS = ("area_ha", "area_truth_ha")
 BLOCK_ELEMENTS = 2**24
