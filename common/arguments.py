@@ -17,7 +17,9 @@ Overrides = Annotated[
 Asked = Annotated[
     list[str],
     typer.Option(
-        "--set", help="How to ask: source, combine, refiners (label: filter).", metavar="KEY=VALUE"
+        "--set",
+        help="How to ask: source, combine, refiners (predict: probabilities, label: filter).",
+        metavar="KEY=VALUE",
     ),
 ]
 Also = Annotated[list[Path], typer.Option(metavar="RUN", help="One more run, asked together.")]

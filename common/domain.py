@@ -154,6 +154,9 @@ class Domain(Protocol):
     def write_confidence(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
         """Save the largest probability of each pixel where it lies in the world, in 8 bits."""
 
+    def write_probabilities(self, predicted: ClassVolume, case: Case, folder: Path) -> Path:
+        """Save every class's probability of each pixel where it lies, in 16 bits with a scale."""
+
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: Case, folder: Path, *, about: str
     ) -> Path:

@@ -15,6 +15,13 @@ from common.splits import OneOf
 from common.together import Asking, all_restored, answer, check_asking, refined
 
 ALL = OneOf()
+PROBABILITIES = "probabilities"
+
+
+class Predicting(Asking):
+    """How runs are asked, and what is written of their answer."""
+
+    probabilities: bool = False  # of every class as well, in a folder beside the label maps
 
 
 def predict(
@@ -38,7 +45,7 @@ def predict(
         adapter: Of their domain.
         paths: What to predict.
         output: Where to; made where it is missing.
-        overrides: Of :class:`common.together.Asking`, such as ``"source.name=mirrored"``.
+        overrides: Of :class:`Predicting`, such as ``"source.name=mirrored"``.
         part: Of the cases, where several processes share them.
         watch: Hears of each label map, how many there are so far, and how many there will be.
 
@@ -47,12 +54,13 @@ def predict(
         DataError: Naming every path that cannot be predicted.
         RunError: When a run has not finished, or runs differ in their classes.
     """
-    asking = config.changed(Asking(), overrides)
+    asking = config.changed(Predicting(), overrides)
     folders = [folders] if isinstance(folders, Path) else folders
     first, *_ = runs = all_restored(folders, adapter)
     check_asking(runs, asking)
     cases = [*first.domain.find(paths)][part.number - 1 :: part.of]
-    output.mkdir(parents=True, exist_ok=True)
+    beside = output / PROBABILITIES
+    (beside if asking.probabilities else output).mkdir(parents=True, exist_ok=True)
     by = {
         "runs": [folder.name for folder in folders],
         "checkpoints": [digest([folder / "best.ckpt"]) for folder in folders],
@@ -63,8 +71,11 @@ def predict(
     done, written = _done(record, by), []
     for number, case in enumerate(cases, start=1):
         path, seen = output / first.domain.name_of(case), digest(case.files)
-        if not path.exists() or done.get(path.name) != seen:
+        files = [path, beside / path.name] if asking.probabilities else [path]
+        if done.get(path.name) != seen or not all(each.exists() for each in files):
             probs = refined(first, asking, answer(runs, asking, case), case)
+            if asking.probabilities:
+                first.domain.write_probabilities(probs, case, beside)
             path = first.domain.write(probs, case, output)
             done[path.name] = seen
             text = json.dumps({**by, "images": done}, indent=2, ensure_ascii=False)

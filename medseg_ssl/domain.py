@@ -31,7 +31,7 @@ from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
 from medseg_ssl import batches, inspection, measures
 from medseg_ssl.cases import VolumeCase, read_array
-from medseg_ssl.export import write_confidence, write_labels
+from medseg_ssl.export import MOST, write_labels, write_shares
 from medseg_ssl.figures import draw_volume
 from medseg_ssl.files import pieces
 from medseg_ssl.hints import WeakLabels
@@ -187,7 +187,12 @@ class Volumes:
 
     def write_confidence(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
         confidence = confidence_map(predicted).numpy()
-        return write_confidence(confidence, case, folder / self.name_of(case))
+        return write_shares(confidence, case, folder / self.name_of(case), bits=8, of=MOST)
+
+    def write_probabilities(self, predicted: ClassVolume, case: VolumeCase, folder: Path) -> Path:
+        each = predicted.movedim(0, -1).numpy()
+        names = f"probabilities: {', '.join(self.task.classes)}"
+        return write_shares(each, case, folder / self.name_of(case), bits=16, of=names)
 
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: VolumeCase, folder: Path, *, about: str

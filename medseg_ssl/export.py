@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -62,18 +63,32 @@ def write_labels(
     return path
 
 
-def write_confidence(confidence: np.ndarray, case: VolumeCase, path: Path) -> Path:
-    """Save shares in [0, 1] in 8 bits, scaled by the header, where the image of ``case`` lies.
+MOST = "confidence, the largest class probability"
+
+
+def write_shares(
+    shares: np.ndarray, case: VolumeCase, path: Path, *, bits: Literal[8, 16], of: str
+) -> Path:
+    """Save shares in whole numbers, scaled by the header, where the image of ``case`` lies.
+
+    Args:
+        shares: In [0, 1], ``(X, Y, Z)`` or ``(X, Y, Z, K)``, in memory or on disk.
+        case: Whose image it is.
+        path: Ends in ``.nii.gz`` or ``.nii``.
+        bits: Of each number.
+        of: What they are, for the header.
 
     Raises:
         GridMismatch, DataError, RunError: As :func:`write_labels`.
     """
-    image = _opened(case, confidence.shape)
-    header = _bare(image, np.dtype(np.uint8))
-    header.set_slope_inter(1 / 255, 0)
-    header["descrip"] = b"seg-ssl: confidence, the largest class probability"
+    image = _opened(case, shares.shape[:3])
+    dtype = np.dtype(f"uint{bits}")
+    header = _bare(image, dtype)
+    header.set_data_shape(shares.shape)
+    header.set_slope_inter(1 / np.iinfo(dtype).max, 0)
+    header["descrip"] = f"seg-ssl: {of}".encode("ascii", "replace")[:79]
     header["cal_max"] = 1
-    made = type(image)(confidence, image.affine, header)
+    made = type(image)(shares, image.affine, header)
     with whole(path) as beside:
         nib.save(made, beside)
     return path

@@ -21,7 +21,7 @@ from rsseg_ssl import batches, catalog, inspection, layouts, measures, reader, s
 from rsseg_ssl.batches import Cutting, LabeledPool, Memory, UnlabeledPool
 from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.catalog import Catalog, read_catalog, without_truth
-from rsseg_ssl.export import Doubt, write_confidence, write_scene
+from rsseg_ssl.export import Doubt, write_confidence, write_probabilities, write_scene
 from rsseg_ssl.figures import draw_scene
 from rsseg_ssl.inference import predict_scene
 from rsseg_ssl.settings import RssegSettings
@@ -139,6 +139,9 @@ class Scenes:
 
     def write_confidence(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
         return write_confidence(predicted, case, folder / self.name_of(case))
+
+    def write_probabilities(self, predicted: ClassVolume, case: SceneCase, folder: Path) -> Path:
+        return write_probabilities(predicted, case, folder / self.name_of(case), task=self.task)
 
     def write_pseudo(
         self, probs: ClassVolume, sure: Marked, case: SceneCase, folder: Path, *, about: str

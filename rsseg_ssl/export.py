@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,6 @@ from rsseg_ssl import reader
 from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.reader import Window
 
-CERTAIN = 254  # of a confidence in 8 bits; 255 is nodata
 OVERVIEW_SIDE = 512  # the coarsest overview is at most this large
 
 
@@ -32,6 +31,13 @@ class Doubt(NamedTuple):
 
     sure: Tensor  # (H, W), False where nothing is marked
     about: str  # for a tag
+
+
+class _Stored(NamedTuple):
+    """How values are kept: a type that holds them all, and a value that none of them has."""
+
+    dtype: str
+    nodata: int
 
 
 def write_scene(
@@ -76,34 +82,50 @@ def write_scene(
 
 
 def write_confidence(predicted: Tensor, case: SceneCase, path: Path) -> Path:
-    """Write the largest probability of each pixel, one row of blocks at a time.
+    """Write the largest probability of each pixel, in 8 bits; as :func:`write_probabilities`."""
 
-    In 8 bits, with the scale in the file, and nodata where the scene holds none; else as
+    def largest(rows: Tensor) -> Tensor:
+        return rows.amax(dim=0, keepdim=True)
+
+    bands = _Bands(("confidence",), largest, _Stored("uint8", 255))
+    return _write_shares(predicted, case, path, bands)
+
+
+def write_probabilities(predicted: Tensor, case: SceneCase, path: Path, *, task: Task) -> Path:
+    """Write every class's probability of each pixel, a band each, one row of blocks at a time.
+
+    In 16 bits, with the scale in the file, and nodata where the scene holds none; else as
     :func:`write_scene`.
 
     Raises:
         DataError: When it cannot be written.
     """
-    stored = _Stored("uint8", 255)
+    bands = _Bands(task.classes, lambda rows: rows, _Stored("uint16", 65535))
+    return _write_shares(predicted, case, path, bands)
+
+
+class _Bands(NamedTuple):
+    """Shares in [0, 1]: what they are called, how they come about, and how they are kept."""
+
+    names: Sequence[str]
+    of: Callable[[Tensor], Tensor]  # probabilities (K, H, W) to (bands, H, W)
+    stored: _Stored  # 1 is the largest number below its nodata
+
+
+def _write_shares(predicted: Tensor, case: SceneCase, path: Path, bands: _Bands) -> Path:
+    certain, profile = bands.stored.nodata - 1, _profile(case, bands.stored)
     with _whole(path) as partial:
-        with rasterio.open(partial, "w", **_profile(case, stored)) as target:
-            target.set_band_description(1, "confidence")
-            target.scales = (1 / CERTAIN,)
+        with rasterio.open(partial, "w", **{**profile, "count": len(bands.names)}) as target:
+            target.descriptions = tuple(bands.names)
+            target.scales = (1 / certain,) * len(bands.names)
             for window in _rows(*case.grid.shape_yx, rows=target.block_shapes[0][0]):
                 rows = predicted[:, window.top : window.top + window.height]
-                shares = (rows.float().amax(dim=0).clamp(0, 1) * CERTAIN).round()
-                values = shares.cpu().numpy().astype(stored.dtype)
-                values[~reader.read(case, window)[1]] = stored.nodata
-                target.write(values, 1, window=_as_rasterio(window))
+                shares = (bands.of(rows.float()).clamp(0, 1) * certain).round()
+                values = shares.cpu().numpy().astype(bands.stored.dtype)
+                values[:, ~reader.read(case, window)[1]] = bands.stored.nodata
+                target.write(values, window=_as_rasterio(window))
         _add_overviews(partial, max(case.grid.shape_yx), Resampling.average)
     return path
-
-
-class _Stored(NamedTuple):
-    """How values are kept: a type that holds them all, and a value that none of them has."""
-
-    dtype: str
-    nodata: int
 
 
 def _stored(values: Sequence[int]) -> _Stored:

@@ -207,6 +207,11 @@ class ToyDomain:
         np.save(path, predicted.amax(dim=0).numpy())
         return path
 
+    def write_probabilities(self, predicted: Tensor, case: ToyCase, folder: Path) -> Path:
+        path = folder / f"{case.id}.npy"
+        np.save(path, predicted.numpy())
+        return path
+
     def write_pseudo(
         self, probs: Tensor, sure: Tensor, case: ToyCase, folder: Path, *, about: str
     ) -> Path:

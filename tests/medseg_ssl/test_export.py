@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from nibabel.nifti1 import Nifti1Extension
 
 from common.errors import DataError, GridMismatch, RunError
 from medseg_ssl.cases import VolumeCase, read_label
-from medseg_ssl.export import write_labels
+from medseg_ssl.export import write_labels, write_shares
 
 NAMES = ("background", "cord", "lésion")
 REAL = {
@@ -208,3 +209,22 @@ def test_classes_without_a_value_are_refused(tmp_path: Path):
         write_labels(
             ragged((5, 4, 3)), case_of(source, (0, 1)), tmp_path / "m.nii", names=NAMES[:2]
         )
+
+
+@pytest.mark.parametrize(("bits", "step"), [(8, 1 / 255), (16, 1 / 65535)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_shares_come_back_to_half_a_step(bits, step, dtype, tmp_path: Path):
+    image = synthetic(tmp_path / "image.nii.gz")
+    shares = np.random.default_rng(0).dirichlet([1, 1, 1, 1], (5, 4, 3)).astype(dtype)
+    shares[0, 0, 0] = [0, 1, 0, 0]
+    path = tmp_path / "shares.nii.gz"
+    assert write_shares(shares, case_of(image), path, bits=bits, of="those of A, B") == path
+
+    found = nib.load(path)
+    assert_same_place(found, nib.load(image))
+    assert found.get_data_dtype() == np.dtype(f"uint{bits}")
+    assert b"Jane" not in gzip.decompress(path.read_bytes())
+    assert found.header["descrip"].item().startswith(b"seg-ssl: those of A, B")
+    read = found.get_fdata()
+    np.testing.assert_allclose(read, shares, atol=0.51 * step)
+    assert read[0, 0, 0].tolist() == pytest.approx([0, 1, 0, 0], abs=1e-6)

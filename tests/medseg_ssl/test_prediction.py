@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -53,6 +54,28 @@ def test_a_call_that_was_cut_off_is_gone_on_with(two_runs, images, tmp_path):
     whole = verbs.predict(two_runs[0], medseg, [images], tmp_path / "whole")
     for one, other in zip(written[1:], whole[1:], strict=True):
         np.testing.assert_array_equal(voxels(one), voxels(other))
+
+
+def test_probabilities_are_written_where_they_are_asked_for(two_runs, images, tmp_path):
+    out = tmp_path / "out"
+
+    def predict():
+        wish = ["probabilities=true"]
+        return verbs.predict(two_runs[0], medseg, [images / "c1.nii.gz"], out, overrides=wish)
+
+    (path,) = predict()
+    probs = out / "probabilities" / "c1.nii.gz"
+    found = nib.load(probs)
+    np.testing.assert_array_equal(found.affine, nib.load(path).affine)
+    read = found.get_fdata()
+    np.testing.assert_allclose(read.sum(axis=-1), 1, atol=1e-4)
+    classes = read.argmax(axis=-1).ravel()
+    assert len({*zip(classes, voxels(path).ravel(), strict=True)}) == len({*classes})
+    probs.unlink()
+    predict()
+    assert probs.exists()
+    with pytest.raises(ConfigError, match="probabilities"):
+        verbs.otherwise([two_runs[0]], medseg, ["probabilities=true"])
 
 
 def test_another_image_checkpoint_or_question_is_predicted_anew(two_runs, images, tmp_path):

@@ -18,7 +18,7 @@ from common.domain import Task
 from common.errors import DataError
 from rsseg_ssl import export, reader
 from rsseg_ssl.cases import SceneCase
-from rsseg_ssl.export import write_scene
+from rsseg_ssl.export import write_confidence, write_probabilities, write_scene
 from rsseg_ssl.inference import InferenceSettings, predict_scene
 
 TASK = Task(
@@ -70,6 +70,29 @@ def test_crs_transform_size_values_and_nodata_are_those_of_the_scene(tmp_path):
     expected = np.asarray(VALUES)[label]
     expected[20:50, 600:] = 255
     assert np.array_equal(stored, expected)
+
+
+def test_probabilities_are_bands_and_the_largest_is_the_confidence(tmp_path):
+    pixels = np.ones((1, 300, 700), np.int16)
+    pixels[0, 20:50, 600:] = -9999
+    case = scene(tmp_path, pixels, nodata=-9999)
+    probs = torch.rand(3, 300, 700, generator=torch.Generator().manual_seed(0)).softmax(dim=0)
+    write_probabilities(probs, case, tmp_path / "probs.tif", task=TASK)
+    write_confidence(probs, case, tmp_path / "sure.tif")
+
+    with rasterio.open(tmp_path / "probs.tif") as found:
+        assert (found.crs, found.transform, found.nodata) == ("EPSG:26917", UTM, 65535)
+        assert found.descriptions == TASK.classes
+        stored, scales = found.read(masked=True), found.scales
+    with rasterio.open(tmp_path / "sure.tif") as found:
+        assert (found.descriptions, found.nodata) == (("confidence",), 255)
+        sure = found.read(1, masked=True) * found.scales[0]
+    inside = ~np.ma.getmaskarray(stored)[0]
+    assert inside.sum() == 300 * 700 - 30 * 100
+    assert np.array_equal(np.ma.getmaskarray(sure), ~inside)
+    read = stored.data * np.array(scales)[:, None, None]
+    np.testing.assert_allclose(read[:, inside], probs.numpy()[:, inside], atol=0.51 / 65534)
+    np.testing.assert_allclose(sure.data[inside], read.max(axis=0)[inside], atol=0.51 / 254 + 1e-5)
 
 
 def test_the_map_is_tiled_compressed_colored_and_named(tmp_path):
