@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from common.batch import IGNORE, Image
 from common.settings import Fraction, NonNegative, Settings
-from common.views import Blur, Contrast, GainOffset, Gamma, LowResolution, Noise
+from common.views import Blur, Contrast, Cutout, GainOffset, Gamma, LowResolution, Noise
 from medseg_ssl.cases import Corner, Sides
+from medseg_ssl.mri import BiasField, Gibbs, Rician
 
 Maps = TypeVar("Maps", np.ndarray, Tensor)
 Axis: TypeAlias = Literal["left_right", "back_front", "down_up"]
@@ -42,27 +43,40 @@ class WeakView(Settings):
 
 
 class StrongView(Settings):
-    """Photometric changes, each for a random ``share`` of the images; 0 turns one off."""
+    """Photometric changes, each for a random ``share`` of the images; 0 turns one off.
 
+    First what a scanner does to the signal, last what hides parts of it. Those that are off by
+    default are on where the file speaks of them.
+    """
+
+    bias_field: BiasField = BiasField(share=0)
+    gibbs: Gibbs = Gibbs(share=0)
+    rician: Rician = Rician(share=0)
     gamma: Gamma = Gamma(share=0.5, strength=0.4)
     brightness: GainOffset = GainOffset(share=0.5, gain=0.2, offset=0.2)
     contrast: Contrast = Contrast(share=0.5, strength=0.3)
     noise: Noise = Noise(share=0.5, deviation=0.2)
     blur: Blur = Blur(share=0.3, sigma_pixels=1.0)
     low_resolution: LowResolution = LowResolution(share=0.25, factor=1.8)
+    cutout: Cutout = Cutout(share=0)
 
     def __call__(self, image: Image) -> Image:
         """A harder image on the same voxels; drawn from torch's generator."""
         if image.shape[0] == 0:
             return image
-        for step in (
+        steps: tuple[Callable[[Image], Image], ...] = (
+            self.bias_field,
+            self.gibbs,
+            self.rician,
             self.low_resolution,
             self.blur,
             self.gamma,
             self.contrast,
             self.brightness.apart,
             self.noise,
-        ):
+            self.cutout,
+        )
+        for step in steps:
             image = step(image)
         return image
 
