@@ -16,6 +16,7 @@ from common.settings import Fraction, NonNegative, Settings
 from common.views import Blur, Contrast, Cutout, GainOffset, Gamma, LowResolution, Noise
 from medseg_ssl.cases import Corner, Sides
 from medseg_ssl.elastic import Elastic
+from medseg_ssl.monai_transform import MonaiTransform
 from medseg_ssl.mri import BiasField, Gibbs, Rician
 
 Maps = TypeVar("Maps", np.ndarray, Tensor)
@@ -60,6 +61,7 @@ class StrongView(Settings):
     noise: Noise = Noise(share=0.5, deviation=0.2)
     blur: Blur = Blur(share=0.3, sigma_pixels=1.0)
     low_resolution: LowResolution = LowResolution(share=0.25, factor=1.8)
+    monai: tuple[MonaiTransform, ...] = ()  # in turn; each has a probability of its own
     cutout: Cutout = Cutout(share=0)
 
     def __call__(self, image: Image) -> Image:
@@ -76,6 +78,7 @@ class StrongView(Settings):
             self.contrast,
             self.brightness.apart,
             self.noise,
+            *self.monai,
             self.cutout,
         )
         for step in steps:
