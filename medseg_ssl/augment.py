@@ -209,9 +209,9 @@ def around(volume: Maps, places: np.ndarray) -> tuple[np.ndarray, Maps]:
     Returns:
         The first voxel of the part, ``(3,)``, and the part.
     """
-    axes, last = tuple(range(places.ndim - 1)), np.array(volume.shape[1:]) - 1
-    low = np.clip(np.floor(places.min(axis=axes)).astype(int), 0, last)
-    high = np.clip(np.ceil(places.max(axis=axes)).astype(int), low, last)
+    along, last = [places[..., axis] for axis in range(3)], np.array(volume.shape[1:]) - 1
+    low = np.clip(np.floor([each.min() for each in along]).astype(int), 0, last)
+    high = np.clip(np.ceil([each.max() for each in along]).astype(int), low, last)
     part = volume[:, low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1]
     return low, part
 

@@ -57,5 +57,5 @@ class Elastic(Settings):
         lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
         radii = rng.random(lengths.shape) ** (1 / max(1, free.sum()))
         vectors *= self.strength_mm * radii / np.maximum(lengths, 1e-12)
-        control = torch.from_numpy(np.moveaxis(vectors, -1, 0))
-        return np.moveaxis(smooth(control, sides, intervals).numpy(), 0, -1)
+        control = torch.from_numpy(np.moveaxis(vectors, -1, 0).astype(np.float32))
+        return np.stack([*smooth(control, sides, intervals).numpy()], axis=-1)

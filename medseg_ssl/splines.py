@@ -33,14 +33,18 @@ def smooth(control: Tensor, sides: Sequence[int], intervals: Sequence[float]) ->
 
     [1] Rueckert et al., Nonrigid registration using free-form deformations, IEEE TMI 18(8), 1999.
     """
-    for axis, (side, interval) in enumerate(zip(sides, intervals, strict=True)):
-        line = control.movedim(axis - len(sides), -1)
-        place = torch.arange(side, device=line.device, dtype=line.dtype) / interval
-        first = place.floor().clamp(max=line.shape[-1] - SPANS - 1)
+    field, dims = control, len(sides)
+    for axis in reversed(range(dims)):  # most is taken along the first axis, where whole rows are
+        place = torch.arange(sides[axis], device=field.device, dtype=field.dtype) / intervals[axis]
+        first = place.floor().clamp(max=field.shape[axis - dims] - SPANS - 1)
         weights, first = _weights(place - first), first.long()
-        taps = (line[..., first + tap] * weight for tap, weight in enumerate(weights))
-        control = torch.stack([*taps]).sum(dim=0).movedim(-1, axis - len(sides))
-    return control
+        shape = [-1, *[1] * (dims - axis - 1)]
+        taps = [
+            field.index_select(axis - dims, first + tap).mul_(weight.view(shape))
+            for tap, weight in enumerate(weights)
+        ]
+        field = taps[0].add_(taps[1]).add_(taps[2]).add_(taps[3])
+    return field
 
 
 def _weights(within: Tensor) -> tuple[Tensor, ...]:
