@@ -1,4 +1,4 @@
-"""What filters and refiners cost: a Markdown table, on one thread, medians of several calls.
+"""What filters, refiners and strong views cost: a Markdown table, one thread, medians of calls.
 
 Run by hand: ``python -m benchmarks.cost [--repeats 5] [--tile 256] [--patch 64]``. Tiles of 4 bands
 and 6 classes, volumes of 1 channel and 3 classes; smooth random predictions of smooth random
@@ -6,7 +6,8 @@ images. The share is of a step of FixMatch with the default network and no stron
 without gradient, labeled and unlabeled pixels learned together, as many of both, one update),
 measured in the same run: the times are those of a machine, the shares travel. What a teacher, a
 peer or a strong view adds to a step makes them smaller. Lengths are in pixels: see LENGTHS. The
-refiner `sam` is left out: its cost is that of the model it is given.
+refiner `sam` is left out: its cost is that of the model it is given. Steps of the strong view of
+volumes change every image here, whatever their share.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from common.fit import CHANNELS_LAST
 from common.labeling import Kit, as_guessed
 from common.methods.fixmatch import FixMatch
 from common.refiners import AnyRefiner
+from common.views import GainOffset
+from medseg_ssl.augment import StrongView
 from medseg_ssl.networks import UNet
 from rsseg_ssl.networks import ByName
 
@@ -74,7 +77,7 @@ def table(tiles: World, patches: World, repeats: int) -> Iterator[str]:
     worlds = (tiles, patches)
     steps = [median(step(each), repeats) / each.millions for each in worlds]
     yield f"| a training step | {steps[0]:.3g} | 1 | {steps[1]:.3g} | 1 |"
-    for part, prepare in [*filters(), *refiners()]:
+    for part, prepare in [*filters(), *refiners(), *strong()]:
         found = [median(prepare(each), repeats) / each.millions for each in worlds]
         cells = [
             f"{each:.3g} | {each / whole:.2g}" for each, whole in zip(found, steps, strict=True)
@@ -106,6 +109,20 @@ def refiners() -> Iterator[tuple[str, Callable[[World], Callable[[], object]]]]:
             return lambda: refiner(guess, world.images, Pixel())
 
         yield f"refiner `{name}`", prepare
+
+
+def strong() -> Iterator[tuple[str, Callable[[World], Callable[[], object]]]]:
+    """Each step of the strong view of volumes, which tiles can take as well."""
+    for name, chosen in StrongView():
+        if name == "monai":  # costs what the user's transforms cost
+            continue
+        every = chosen.model_copy(update={"share": 1.0})
+        change = every.apart if isinstance(every, GainOffset) else every
+
+        def prepare(world: World, change=change) -> Callable[[], object]:
+            return lambda: change(world.images.image)
+
+        yield f"strong `{name}`", prepare
 
 
 def world(shape: tuple[int, ...], *, channels: int, classes: int, network) -> World:

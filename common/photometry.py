@@ -74,6 +74,28 @@ def band_dropout(image: Image, share: float) -> Image:
     return chosen(image, image * keep.view(batch, bands, *_ones(image)), share)
 
 
+def cutout(image: Image, share: float, *, boxes: int, side: float) -> Image:
+    """Fill ``boxes`` random boxes with each channel's mean over the image [1].
+
+    Each side of a box is ``U(0, side)`` of that of the image, at least a pixel. Its middle lies
+    anywhere, so that boxes may overlap and reach beyond the border.
+
+    [1] DeVries and Taylor, Cutout, 2017, arXiv:1708.04552, Sec. 3.2.
+    """
+    batch, dims = image.shape[0], image.ndim - 2
+    hidden = torch.ones((batch, boxes, *_ones(image)), device=image.device, dtype=torch.bool)
+    for axis in range(dims):
+        whole = image.shape[2 + axis]
+        length, middle = torch.rand((2, batch, boxes, 1), device=image.device)
+        length = (length * side * whole).round().clamp_min(1)
+        start = (middle * whole).floor() - (length / 2).floor()
+        pixel = torch.arange(whole, device=image.device)
+        within = (pixel >= start) & (pixel < start + length)
+        hidden = hidden & within.view(batch, boxes, *(-1 if a == axis else 1 for a in range(dims)))
+    mean = image.mean(dim=tuple(range(2, image.ndim)), keepdim=True)
+    return chosen(image, torch.where(hidden.any(dim=1, keepdim=True), mean, image), share)
+
+
 def gaussian(image: Image, sigma: Tensor) -> Image:
     """Separable Gaussian blur; ``sigma`` in pixels, one per sample, shaped ``(B, 1, 1, ...)``."""
     batch, radius = image.shape[0], 4

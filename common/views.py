@@ -11,7 +11,7 @@ from pydantic import Field
 
 from common import photometry
 from common.batch import Image
-from common.settings import Fraction, NonNegative, Settings
+from common.settings import Fraction, NonNegative, Positive, Settings
 
 
 class GainOffset(Settings):
@@ -91,3 +91,16 @@ class BandDropout(Settings):
 
     def __call__(self, image: Image) -> Image:
         return photometry.band_dropout(image, self.share)
+
+
+class Cutout(Settings):
+    """Hide boxes behind the image's mean; what lies there is still taught."""
+
+    share: Fraction = 0.5
+    boxes: Positive = 3
+    side: Fraction = 0.5  # of that of the image, at most, along each axis
+
+    def __call__(self, image: Image) -> Image:
+        if self.share == 0:  # draws nothing, so that what is drawn later stays as it was
+            return image
+        return photometry.cutout(image, self.share, boxes=self.boxes, side=self.side)

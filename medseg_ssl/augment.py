@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,8 +13,11 @@ from torch import Tensor
 
 from common.batch import IGNORE, Image
 from common.settings import Fraction, NonNegative, Settings
-from common.views import Blur, Contrast, GainOffset, Gamma, LowResolution, Noise
+from common.views import Blur, Contrast, Cutout, GainOffset, Gamma, LowResolution, Noise
 from medseg_ssl.cases import Corner, Sides
+from medseg_ssl.elastic import Elastic
+from medseg_ssl.monai_transform import MonaiTransform
+from medseg_ssl.mri import BiasField, Gibbs, Rician
 
 Maps = TypeVar("Maps", np.ndarray, Tensor)
 Axis: TypeAlias = Literal["left_right", "back_front", "down_up"]
@@ -23,7 +26,7 @@ AXES: tuple[Axis, ...] = ("left_right", "back_front", "down_up")
 
 
 class WeakView(Settings):
-    """Flips and small affine moves: what keeps anatomy anatomy.
+    """Flips, small affine moves and, where asked for, elastic ones: what keeps anatomy anatomy.
 
     Values are drawn uniformly from minus to plus each bound. Rotation and scale act in mm, so
     thick slices do not shear.
@@ -34,6 +37,7 @@ class WeakView(Settings):
     # about each axis, or about the first, second and third; [0, 0, 10] keeps a slice a slice
     rotation_degrees: NonNegative | tuple[NonNegative, NonNegative, NonNegative] = 10.0
     scale: Fraction = 0.1  # zoom by exp(U(-scale, scale))
+    elastic: Elastic = Elastic(share=0)  # off unless the file speaks of it
 
     @property
     def mirrors(self) -> tuple[int, ...]:
@@ -42,27 +46,42 @@ class WeakView(Settings):
 
 
 class StrongView(Settings):
-    """Photometric changes, each for a random ``share`` of the images; 0 turns one off."""
+    """Photometric changes, each for a random ``share`` of the images; 0 turns one off.
 
+    First what a scanner does to the signal, last what hides parts of it. Those that are off by
+    default are on where the file speaks of them.
+    """
+
+    bias_field: BiasField = BiasField(share=0)
+    gibbs: Gibbs = Gibbs(share=0)
+    rician: Rician = Rician(share=0)
     gamma: Gamma = Gamma(share=0.5, strength=0.4)
     brightness: GainOffset = GainOffset(share=0.5, gain=0.2, offset=0.2)
     contrast: Contrast = Contrast(share=0.5, strength=0.3)
     noise: Noise = Noise(share=0.5, deviation=0.2)
     blur: Blur = Blur(share=0.3, sigma_pixels=1.0)
     low_resolution: LowResolution = LowResolution(share=0.25, factor=1.8)
+    monai: tuple[MonaiTransform, ...] = ()  # in turn; each has a probability of its own
+    cutout: Cutout = Cutout(share=0)
 
     def __call__(self, image: Image) -> Image:
         """A harder image on the same voxels; drawn from torch's generator."""
         if image.shape[0] == 0:
             return image
-        for step in (
+        steps: tuple[Callable[[Image], Image], ...] = (
+            self.bias_field,
+            self.gibbs,
+            self.rician,
             self.low_resolution,
             self.blur,
             self.gamma,
             self.contrast,
             self.brightness.apart,
             self.noise,
-        ):
+            *self.monai,
+            self.cutout,
+        )
+        for step in steps:
             image = step(image)
         return image
 
@@ -86,26 +105,41 @@ def cut(volume: np.ndarray, start: Corner, sides: Sides, *, fill: float) -> np.n
 
 
 class Placement:
-    """Where the voxels of one patch come from: a box, perhaps turned and zoomed, then flipped.
+    """Where the voxels of one patch come from: a box, perhaps bent, turned, zoomed and flipped.
 
     Applied to image and label alike, so that they move as one.
+
+    Args:
+        start: The first voxel of the box; it may lie outside of the volume.
+        sides: Of the box, in voxels.
+        matrix: Turns and zooms offsets from its middle, in voxels; None leaves them.
+        flips: The axes that are flipped.
+        shift: Bends the box: added to the places of its voxels before these are turned, in
+            voxels, ``(*sides, 3)``; None leaves them.
     """
 
     def __init__(
-        self, start: Corner, sides: Sides, *, matrix: np.ndarray | None, flips: Sequence[int]
+        self,
+        start: Corner,
+        sides: Sides,
+        *,
+        matrix: np.ndarray | None,
+        flips: Sequence[int],
+        shift: np.ndarray | None = None,
     ) -> None:
-        self.start, self.sides, self.matrix, self.flips = start, sides, matrix, tuple(flips)
+        self.start, self.sides, self.flips = start, sides, tuple(flips)
+        self.matrix, self.shift = matrix, shift
 
     def image(self, volume: np.ndarray) -> Tensor:
         """``(C, X, Y, Z)`` to ``(C, *sides)`` float32, 0 outside the volume; linear."""
-        if self.matrix is None:
+        if self._is_still:
             patch = cut(volume, self.start, self.sides, fill=0.0)
             return self._flipped(torch.from_numpy(patch).to(torch.float32))
         return self._flipped(self._sampled(volume, mode="bilinear"))
 
     def target(self, volume: np.ndarray) -> Tensor:
         """Labels ``(X, Y, Z)`` uint8 to ``sides`` int64, IGNORE outside the volume; nearest."""
-        if self.matrix is None:
+        if self._is_still:
             patch = cut(volume, self.start, self.sides, fill=IGNORE)
             return self._flipped(torch.from_numpy(patch).to(torch.int64))
         sampled = self._sampled(volume[None], mode="nearest")[0].to(torch.int64)
@@ -113,10 +147,14 @@ class Placement:
 
     def valid(self, shape: Sequence[int]) -> Tensor:
         """True where a voxel of ``sides`` comes from inside a volume of ``shape``."""
-        if self.matrix is None:
+        if self._is_still:
             patch = cut(np.broadcast_to(np.True_, shape), self.start, self.sides, fill=0)
             return self._flipped(torch.from_numpy(patch))
         return self._flipped(self._inside(shape))
+
+    @property
+    def _is_still(self) -> bool:
+        return self.matrix is None and self.shift is None
 
     def _flipped(self, patch: Tensor) -> Tensor:
         lead = patch.ndim - 3
@@ -125,11 +163,14 @@ class Placement:
     @functools.cached_property
     def _sources(self) -> np.ndarray:
         """For each voxel of the patch, its voxel coordinates in the volume, ``(*sides, 3)``."""
-        assert self.matrix is not None
         middle = (np.array(self.sides) - 1) / 2
         axes = [np.arange(side) - half for side, half in zip(self.sides, middle, strict=True)]
         offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        return np.asarray(offsets @ self.matrix.T + (np.array(self.start) + middle))
+        if self.shift is not None:
+            offsets = offsets + self.shift
+        if self.matrix is not None:
+            offsets = offsets @ self.matrix.T
+        return np.asarray(offsets + (np.array(self.start) + middle))
 
     def _inside(self, shape: Sequence[int]) -> Tensor:
         along = zip(np.moveaxis(self._sources, -1, 0), shape, strict=True)
@@ -137,7 +178,8 @@ class Placement:
         return torch.from_numpy(functools.reduce(np.logical_and, inside))
 
     def _sampled(self, volume: np.ndarray, *, mode: str) -> Tensor:
-        low, box = around(volume, self._sources)
+        places = corners(self._sources) if self.shift is None else self._sources
+        low, box = around(volume, places)
         grid = torch.from_numpy((self._sources - low).astype(np.float32))
         patch = F.grid_sample(
             torch.from_numpy(np.array(box)).to(torch.float32)[None],
@@ -149,20 +191,27 @@ class Placement:
         return torch.where(self._inside(volume.shape[1:]), patch, 0.0)
 
 
-def around(volume: Maps, sources: np.ndarray) -> tuple[np.ndarray, Maps]:
-    """The part of ``volume (C, X, Y, Z)`` that ``sources`` lie in or next to.
+def corners(sources: np.ndarray) -> np.ndarray:
+    """The eight outermost of the ``sources (X, Y, Z, 3)`` of a box, ``(8, 3)``.
+
+    None of the others lies beyond them, if they are affine in the places of the box.
+    """
+    return sources[np.ix_(*[[0, -1]] * 3)].reshape(-1, 3)
+
+
+def around(volume: Maps, places: np.ndarray) -> tuple[np.ndarray, Maps]:
+    """The part of ``volume (C, X, Y, Z)`` that ``places`` lie in or next to.
 
     Args:
         volume: An array or a tensor; it may lie on disk.
-        sources: Its voxel coordinates at the places of a box, ``(*sides, 3)``, affine in these.
+        places: Its voxel coordinates, ``(..., 3)``.
 
     Returns:
         The first voxel of the part, ``(3,)``, and the part.
     """
-    corners = sources[np.ix_(*[[0, -1]] * 3)].reshape(-1, 3)  # nothing lies beyond them
-    last = np.array(volume.shape[1:]) - 1
-    low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, last)
-    high = np.clip(np.ceil(corners.max(axis=0)).astype(int), low, last)
+    along, last = [places[..., axis] for axis in range(3)], np.array(volume.shape[1:]) - 1
+    low = np.clip(np.floor([each.min() for each in along]).astype(int), 0, last)
+    high = np.clip(np.ceil([each.max() for each in along]).astype(int), low, last)
     part = volume[:, low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1]
     return low, part
 
@@ -188,7 +237,10 @@ def place(
     angles = np.deg2rad(rng.uniform(-1, 1, 3) * weak.rotation_degrees)
     zoom = float(np.exp(rng.uniform(-1, 1) * weak.scale))
     matrix = in_voxels(rotation(angles) * zoom, spacing_mm) if moved else None
-    return Placement(start, sides, matrix=matrix, flips=flips)
+    shift = None
+    if weak.elastic.share > 0 and rng.random() < weak.elastic.share:
+        shift = weak.elastic.displacement_mm(sides, spacing_mm, rng) / np.array(spacing_mm)
+    return Placement(start, sides, matrix=matrix, flips=flips, shift=shift)
 
 
 def rotation(angles: np.ndarray) -> np.ndarray:

@@ -218,6 +218,12 @@ def _views(plan: Plan) -> str:
         normalize = f"{{name: window, window_hu: [{low:g}, {high:g}]}}  # CT: the labeled tissue"
     regions = "".join(f"      {quoted(name)}: {flow(parts)}\n" for name, parts in plan.regions)
     measures = f"  measures:\n    regions:  # measured as well\n{regions}" if regions else ""
+    strong = (
+        "  # What MRI scanners do to images, besides the default changes; off until it is a line:\n"
+        "  # strong: {bias_field: {share: 0.3}, gibbs: {share: 0.2}, rician: {share: 0.2}}\n"
+        if plan.window_hu is None
+        else ""
+    )
     turns: object = 10
     size = f"voxels; the median volume has {shape}"
     if plan.across is not None:
@@ -234,7 +240,7 @@ def _views(plan: Plan) -> str:
     affine_share: 0.3
     rotation_degrees: {turns}
     scale: 0.1
-{measures}"""
+{strong}{measures}"""
 
 
 def _training(plan: Plan, drawn: Drawn) -> str:

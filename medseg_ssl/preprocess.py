@@ -30,7 +30,7 @@ from common.batch import ClassMap, ClassVolume
 from common.errors import DataError
 from common.room import room
 from common.settings import PositiveReal, Settings
-from medseg_ssl.augment import around, unit_coordinates
+from medseg_ssl.augment import around, corners, unit_coordinates
 from medseg_ssl.cases import Geometry, Sides, VolumeCase, read_array
 from medseg_ssl.files import open_volume
 
@@ -231,7 +231,7 @@ def _resampled(probs: ClassVolume, back: np.ndarray, made: ClassMap) -> ClassMap
         ranges = np.arange(first, last), np.arange(shape[1]), np.arange(shape[2])
         voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1)
         sources = voxels @ back[:3, :3].T + back[:3, 3]
-        low, box = around(probs, sources)
+        low, box = around(probs, corners(sources))
         grid = unit_coordinates(torch.from_numpy((sources - low).astype(np.float32)), box.shape[1:])
         (slab,) = F.grid_sample(
             box.float()[None], grid[None], padding_mode="border", align_corners=True

@@ -92,6 +92,13 @@ class MedsegSettings(DomainSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _strong_view_keeps_shapes(self) -> Self:
+        for index, each in enumerate(self.strong.monai):
+            if problem := each.unfit(len(self.channels), self.patch):
+                raise ValueError(f"strong.monai.{index}: {problem}")
+        return self
+
     @property
     def num_classes(self) -> int:
         return len(self.classes)

@@ -24,6 +24,7 @@ OPS: dict[str, Op] = {
     "blur": partial(photometry.blur, sigma_pixels=1.2),
     "low_resolution": partial(photometry.low_resolution, factor=2.5),
     "band_dropout": photometry.band_dropout,
+    "cutout": partial(photometry.cutout, boxes=2, side=0.4),
 }
 every_op = pytest.mark.parametrize("op", OPS.values(), ids=OPS.keys())
 dimensions = pytest.mark.parametrize("dims", [2, 3], ids=["tiles", "volumes"])
@@ -107,7 +108,7 @@ def center_of(view: Tensor) -> np.ndarray:
     return np.array(ndimage.center_of_mass(mass))
 
 
-@pytest.mark.parametrize("name", [each for each in OPS if each != "noise"])
+@pytest.mark.parametrize("name", [each for each in OPS if each not in ("noise", "cutout")])
 @dimensions
 def test_nothing_moves_on_average_over_places_and_draws(name: str, dims: int) -> None:
     side = 32 if dims == 2 else 24
@@ -229,6 +230,31 @@ def test_one_band_is_lost_and_a_lone_band_is_kept() -> None:
     assert lost.any(dim=0).all()
     alone = torch.ones(3, 1, 2, 2)
     assert photometry.band_dropout(alone, 1.0) is alone
+
+
+@dimensions
+def test_cutout_hides_boxes_behind_the_mean_and_changes_nothing_else(dims: int) -> None:
+    image = images(dims, batch=30)
+    torch.manual_seed(0)
+    view = photometry.cutout(image, 1.0, boxes=1, side=0.5)
+    for before, after in zip(image, view, strict=True):
+        hidden = (before != after).all(dim=0)
+        assert torch.equal(hidden, (before != after).any(dim=0))  # of all channels alike
+        places = hidden.nonzero()
+        sides = places.amax(dim=0) - places.amin(dim=0) + 1
+        assert len(places) == int(sides.prod())  # a full box
+        assert all(n <= 0.5 * whole + 0.5 for n, whole in zip(sides, hidden.shape, strict=True))
+        mean = before.flatten(1).mean(dim=1, keepdim=True)
+        torch.testing.assert_close(after[:, hidden], mean.expand(-1, len(places)))
+
+
+def test_cutout_hides_the_border_as_well() -> None:
+    torch.manual_seed(0)
+    image = torch.randn(4000, 1, 9, 9)
+    hidden = (photometry.cutout(image, 1.0, boxes=1, side=0.5) != image).float().mean(dim=(0, 1))
+    assert float(hidden.min()) > float(hidden.max()) / 4
+    torch.testing.assert_close(hidden, hidden.flip(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(hidden, hidden.T, atol=0.03, rtol=0)
 
 
 @every_op

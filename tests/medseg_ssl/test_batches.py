@@ -10,6 +10,7 @@ from common.batch import IGNORE
 from common.sampling import BatchSize, TwoStream, generator
 from medseg_ssl.augment import WeakView
 from medseg_ssl.batches import Cutting, LabeledPool, UnlabeledPool, anywhere, around
+from medseg_ssl.elastic import Elastic
 from medseg_ssl.hints import WeakLabels
 from medseg_ssl.layouts import read_catalog
 from medseg_ssl.preprocess import Recipe
@@ -86,8 +87,11 @@ def test_nothing_has_the_shape_of_a_batch_of_none(pools):
     assert labeled.nothing().target.dtype == torch.int64
 
 
+BENDING = Elastic(share=0.5, strength_mm=2, control_spacing_mm=6)
+
+
 def test_a_sample_is_a_function_of_its_generator(pools):
-    labeled, _ = pools(weak=WeakView(affine_share=0.5), foreground_share=0.5)
+    labeled, _ = pools(weak=WeakView(affine_share=0.5, elastic=BENDING), foreground_share=0.5)
     for seed in range(6):
         one, other = (labeled.draw(1, generator(seed)) for _ in range(2))
         assert torch.equal(one.image, other.image)
@@ -110,7 +114,7 @@ def test_a_volume_smaller_than_its_patch_is_padded_and_the_padding_not_valid(poo
 
 
 def test_batches_do_not_depend_on_where_they_begin(pools):
-    labeled, unlabeled = pools(weak=WeakView(affine_share=0.5))
+    labeled, unlabeled = pools(weak=WeakView(affine_share=0.5, elastic=BENDING))
     size = BatchSize(labeled=2, unlabeled=2)
     stream = TwoStream(labeled, unlabeled, size=size, seed=3)
     first, later = stream.from_step(0), stream.from_step(2)
@@ -118,3 +122,16 @@ def test_batches_do_not_depend_on_where_they_begin(pools):
     again = next(later)
     assert torch.equal(third.labeled.image, again.labeled.image)
     assert torch.equal(third.unlabeled.image, again.unlabeled.image)
+
+
+def test_batches_do_not_depend_on_how_many_prepare_them(pools):
+    labeled, unlabeled = pools(weak=WeakView(affine_share=0.5, elastic=BENDING))
+    batches = []
+    for workers in (0, 2):
+        size = BatchSize(labeled=2, unlabeled=2, workers=workers)
+        stream = TwoStream(labeled, unlabeled, size=size, seed=3).from_step(0)
+        batches.append([next(stream) for _ in range(3)])
+    for alone, shared in zip(*batches, strict=True):
+        assert torch.equal(alone.labeled.image, shared.labeled.image)
+        assert torch.equal(alone.labeled.target, shared.labeled.target)
+        assert torch.equal(alone.unlabeled.valid, shared.unlabeled.valid)

@@ -12,6 +12,7 @@ from common.errors import ConfigError, DataError
 from common.splits import Known, OneOf
 from medseg_ssl import draft as drafting
 from medseg_ssl.adapter import medseg
+from medseg_ssl.augment import StrongView
 from medseg_ssl.lots import draw
 from medseg_ssl.preprocess import Window, ZScore, ZScoreNonzero
 from medseg_ssl.settings import MedsegRun
@@ -126,6 +127,18 @@ def test_ct_is_given_a_window_and_mri_a_zscore(tmp_path):
     assert isinstance(ct, Window)
     inside = (image - 1100)[label > 0]
     assert ct.window_hu[0] == pytest.approx(np.percentile(inside, 0.5), abs=1)
+
+
+def test_mri_is_offered_what_scanners_do_and_ct_is_not(tmp_path):
+    image, label = image_and_label()
+    for kind, shown in (("mr", image), ("ct", image - 1100)):
+        save(tmp_path / kind / "images" / "a.nii.gz", shown)
+        save(tmp_path / kind / "labels" / "a.nii.gz", label)
+    mr, ct = (medseg.draft(tmp_path / kind, Wish(test=0)) for kind in ("mr", "ct"))
+    assert "strong:" not in ct
+    assert load(tmp_path, mr).domain.strong == StrongView()
+    switched_on = load(tmp_path, mr.replace("  # strong:", "  strong:")).domain.strong
+    assert (switched_on.bias_field.share, switched_on.rician.share) == (0.3, 0.2)
 
 
 def test_where_much_of_an_image_is_exactly_zero_it_has_no_say_in_the_zscore(tmp_path):

@@ -229,8 +229,8 @@ def test_what_lies_outside_of_the_image_is_refused_in_the_unit_that_it_was_told_
         sets_of(case, bad, Recipe(spacing_mm=SPACING_MM), CLASSES)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_possible_classes_move_with_the_image(tmp_path, turned):
+@pytest.mark.parametrize(("turned", "bent"), [(False, False), (True, False), (True, True)])
+def test_possible_classes_move_with_the_image(tmp_path, turned, bent):
     """Each voxel of the image says where it is, so each voxel of a patch can be looked up."""
     case = volume(tmp_path, oblique(SPACING_MM))
     hints = VolumeHints(
@@ -240,7 +240,8 @@ def test_possible_classes_move_with_the_image(tmp_path, turned):
     everywhere = possible(sets)
     encoded = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij")).astype(np.float32)
     matrix = in_voxels(rotation(np.deg2rad([8, -5, 9])) * 1.07, SPACING_MM) if turned else None
-    view = Placement((1, -2, 1), (8, 9, 6), matrix=matrix, flips=(0, 2))
+    shift = np.random.default_rng(0).normal(size=(8, 9, 6, 3)) * 0.2 if bent else None
+    view = Placement((1, -2, 1), (8, 9, 6), matrix=matrix, flips=(0, 2), shift=shift)
     shown, flags = view.image(encoded).numpy(), decoded(view, sets).numpy()
     valid = view.valid(SHAPE).numpy()
     assert valid.sum() > 100

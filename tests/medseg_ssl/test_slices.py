@@ -67,13 +67,25 @@ def thick(request, tmp_path):
     return axis, tmp_path
 
 
+EVERY_VIEW = (
+    "domain.weak.elastic={share: 1}",
+    "domain.strong.bias_field={share: 1}",
+    "domain.strong.gibbs={share: 1}",
+    "domain.strong.rician={share: 1}",
+    "domain.strong.cutout={share: 1}",
+    "domain.strong.monai=[{target: RandBiasFieldd, arguments: {prob: 1}}]",
+)
+
+
 @pytest.mark.parametrize("method", ["fixmatch", "unimatch"])
 def test_a_drafted_run_learns_from_slices_and_is_measured_on_volumes(thick, method):
     axis, folder = thick
     (folder / "a.yaml").write_text(medseg.draft(folder / "data", Wish(labeled=2)), "utf-8")
     short = ["fit.steps=2", "fit.accelerator=cpu", f"domain.cache={folder / 'cache'}"]
     small = ["domain.network.features=[4, 4, 8, 8]", f"method.name={method}"]
-    run = verbs.load(folder / "a.yaml", medseg, [*short, *small])
+    views = EVERY_VIEW if method == "fixmatch" else ()
+    run = verbs.load(folder / "a.yaml", medseg, [*short, *small, *views])
+    assert medseg.check(run).problems == []
     assert run.domain.patch[axis] == 1
     assert run.domain.network.kernel[axis] == 1
     assert all(stride[axis] == 1 for stride in run.domain.network.strides)
