@@ -30,8 +30,8 @@ class BiasField(Settings):
     control points), has mean 0 over the patch, and is scaled so that its largest absolute value is
     ``U(0, strength)``. So somewhere a strength of 0.4 changes the signal by up to 49 %.
 
-    [1] Van Leemput et al., Automated model-based tissue classification of MR images of the
-        brain, IEEE TMI 18(10), 1999, Sec. II.
+    [1] Van Leemput et al., Automated model-based bias field correction of MR images of the
+        brain, IEEE TMI 18(10), 1999.
     """
 
     share: Fraction = 0.5
