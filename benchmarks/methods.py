@@ -33,6 +33,14 @@ MOST_USED = (
 )
 """Three seeds; the others one."""
 
+WHY = {
+    "dhc-equal": ("dhc", ("method.difficulty_decay=1.0", "method.rarity_decay=1.0")),
+    "dhc-rarity": ("dhc", ("method.difficulty_decay=1.0",)),
+    "ua_mt-1.0": ("ua_mt", ("method.unlabeled_weight={name: sigmoid, end: 1.0}",)),
+}
+"""Changed configs that tell why a method does not gain: class weights of DHC that stay 1 (for both
+peers, or for hard classes alone), and UA-MT with ten times its weight."""
+
 SHARED = {  # single precision: few CPUs compute bfloat16 faster, and some far slower
     "medseg": (f"domain.data={DATA / 'hippocampus'}", "fit.steps=600"),
     "rsseg": (*naip.labeled(32), "fit.steps=1000", "fit.precision=32-true"),
@@ -40,10 +48,10 @@ SHARED = {  # single precision: few CPUs compute bfloat16 faster, and some far s
 
 
 def arms(domain: str) -> list[Arm]:
-    """One arm for each config of a domain, the most used first."""
+    """One arm for each config of a domain, the most used first, then those of :data:`WHY`."""
     names = {path.stem for path in (ROOT / "configs" / domain).glob("*.yaml")}
     others = sorted(n for n in names - {*MOST_USED} if not n.startswith(OTHER_DATA))
-    return [
+    shipped = [
         Arm(
             name,
             ROOT / "configs" / domain / f"{name}.yaml",
@@ -52,6 +60,11 @@ def arms(domain: str) -> list[Arm]:
         )
         for name in (*MOST_USED, *others)
     ]
+    changed = [
+        Arm(name, ROOT / "configs" / domain / f"{method}.yaml", (*SHARED[domain], *to), seeds=(0,))
+        for name, (method, to) in WHY.items()
+    ]
+    return [*shipped, *changed]
 
 
 COMPARISONS = {
