@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -42,6 +44,15 @@ def device(accelerator: str) -> str:
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def memory_gib() -> float:
+    """Of the first GPU, or of this machine where there is none."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory / 2**30)
+    if not hasattr(os, "sysconf"):  # Windows does not tell without another package
+        return math.nan
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
 def digest(files: Iterable[Path]) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from common import drafting
 from common.adapter import Wish
 from common.drafting import flow, names, quoted
+from common.environment import memory_gib
 from common.errors import DataError
 from common.splits import Known
 from medseg_ssl.augment import AXES, Axis
@@ -20,7 +23,9 @@ from medseg_ssl.legend import Region
 from medseg_ssl.lots import Drawn, draw
 
 LEVELS = 3  # how often the default network may halve a patch
-MOST_VOXELS = 96**3  # of a patch: fits a training step of the default network in 8 GB
+VOXELS_PER_GIB = 96**3 // 8  # of a patch, in a training step of the default network
+LEAST_GIB, MOST_GIB = 1.0, 24.0  # that a patch is chosen for; without a GPU not above
+MOST_GIB_OF_CPU = 8.0  # where time runs out before memory does
 EMPTY = 0.2  # of the voxels exactly 0, as a skull-stripped brain has
 APART = 3.0  # slices so many times farther apart than their pixels are images of their own
 THICK = 2.0  # an axis this much coarser than the finest is not halved with it
@@ -126,10 +131,17 @@ def _patch(
     sides = np.maximum(np.ceil(np.array(shape) / multiple), 2) * multiple
     if across is not None:
         sides[across] = 1
-    while sides.prod() > MOST_VOXELS:
+    while sides.prod() > most_voxels():
         longest = int(np.argmax(sides * (sides > 2 * multiple)))
         sides[longest] -= multiple[longest]
     return int(sides[0]), int(sides[1]), int(sides[2])
+
+
+def most_voxels() -> int:
+    """Of a patch, as far as the memory of the device at hand goes."""
+    most, known = MOST_GIB if torch.cuda.is_available() else MOST_GIB_OF_CPU, memory_gib()
+    gib = most if math.isnan(known) else min(max(known, LEAST_GIB), most)
+    return int(gib * VOXELS_PER_GIB)
 
 
 def _window(found: Survey, kept: set[str]) -> tuple[float, float] | None:
@@ -226,6 +238,8 @@ def _views(plan: Plan) -> str:
     )
     turns: object = 10
     size = f"voxels; the median volume has {shape}"
+    if math.prod(plan.patch) < 0.8 * math.prod(plan.shape):
+        size += ", more than a training step should hold here"
     if plan.across is not None:
         turns = flow([10 if axis == plan.across else 0 for axis in range(3)])
         size = f"one slice: they lie far apart; the median volume has {shape}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import yaml
@@ -165,9 +167,26 @@ def test_a_drafted_patch_fits_the_network_and_memory(shape, spacing_mm):
     multiple = np.prod(strides, axis=0)
     assert (np.array(patch) % multiple == 0).all()
     assert (np.array(patch) >= 2 * multiple).all()
-    assert np.prod(patch) <= drafting.MOST_VOXELS
+    assert np.prod(patch) <= drafting.most_voxels()
     ceiling = np.maximum(np.ceil(np.array(shape) / multiple), 2) * multiple
     assert (np.array(patch) <= ceiling).all()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gib", "sides"),
+    [
+        (False, 64.0, (96, 96, 96)),  # on a CPU time runs out first
+        (False, math.nan, (96, 96, 96)),
+        (False, 2.0, (48, 64, 64)),
+        (True, 80.0, (128, 144, 144)),
+        (True, 8.0, (96, 96, 96)),
+    ],
+)
+def test_a_patch_is_as_large_as_the_memory_at_hand(monkeypatch, gpu, gib, sides):
+    monkeypatch.setattr(drafting.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(drafting, "memory_gib", lambda: gib)
+    patch = drafting._patch((300, 300, 200), [(2, 2, 2)] * 4)
+    assert patch == sides
 
 
 def test_thick_slices_are_not_halved():
