@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -159,6 +160,13 @@ def plural(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def span(values: Iterable[float]) -> str:
+    """``34 to 47``, or ``1`` where all are the same in three digits."""
+    each = [*values]
+    low, high = f"{min(each):.3g}", f"{max(each):.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def some(names: list[str], most: int = 5) -> str:

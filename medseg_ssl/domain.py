@@ -31,6 +31,7 @@ from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
 from medseg_ssl import batches, inspection, measures
 from medseg_ssl.cases import VolumeCase, read_array
+from medseg_ssl.cohort import cohort
 from medseg_ssl.export import MOST, write_labels, write_shares
 from medseg_ssl.figures import draw_volume
 from medseg_ssl.files import pieces
@@ -230,7 +231,7 @@ class Volumes:
             ("preprocessing", f"RAS, {spacing} mm, {settings.normalize.name}"),
             ("network", settings.network.name),
             ("patch", " x ".join(str(side) for side in settings.patch)),
-            *((split, f"{len(names)} cases") for split, names in splits.items()),
+            *((split, self._cohort(names)) for split, names in splits.items()),
             *facts_of(self._said, settings),
         ]
         return ReportText(
@@ -241,6 +242,10 @@ class Volumes:
             splits=splits,
             known=catalog.known,
         )
+
+    def _cohort(self, names: Sequence[str]) -> str:
+        cases = [self._by_name[name] for name in names if name in self._by_name]
+        return cohort(cases, knows_patients=read_catalog(self.settings.data).knows_patients)
 
     @functools.cached_property
     def _said(self) -> WeakLabels:

@@ -21,6 +21,7 @@ from rsseg_ssl import batches, catalog, inspection, layouts, measures, reader, s
 from rsseg_ssl.batches import Cutting, LabeledPool, Memory, UnlabeledPool
 from rsseg_ssl.cases import SceneCase
 from rsseg_ssl.catalog import Catalog, read_catalog, without_truth
+from rsseg_ssl.cohort import cohort
 from rsseg_ssl.export import Doubt, write_confidence, write_probabilities, write_scene
 from rsseg_ssl.figures import draw_scene
 from rsseg_ssl.inference import predict_scene
@@ -165,7 +166,7 @@ class Scenes:
             ("network", settings.network.name),
             ("window", f"{settings.tile} x {settings.tile} pixels"),
             ("spatial blocks", f"{len(groups)} ({settings.blocks.name})"),
-            *((split, f"{len(names)} scenes") for split, names in splits.items()),
+            *((split, cohort(self._catalog.used(split))) for split in SPLITS),
             *statements.rows(settings, self._weak_labels.by_scene, len(splits["unlabeled"])),
             *inspection.gap_facts(leaks),
         ]
