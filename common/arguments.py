@@ -23,6 +23,16 @@ Asked = Annotated[
     ),
 ]
 Also = Annotated[list[Path], typer.Option(metavar="RUN", help="One more run, asked together.")]
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN", help="Run folders; several are combined.")
+]
+Compared = Annotated[
+    list[Path], typer.Argument(metavar="RUN", help="Evaluated runs, the baseline first.")
+]
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGES", help="Image files, and folders of them.")
+]
+Precision = Annotated[float, typer.Option(help="The share of kept pixels that shall be right.")]
 Output = Annotated[Path, typer.Option(help="Where to write the label maps.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/hippo.")]
 DataFolder = Annotated[
@@ -37,3 +47,6 @@ TestShare = Annotated[
     str, typer.Option(help="Share of the annotated cases kept for the end, or a fold: 2/5.")
 ]
 DrawnBy = Annotated[int, typer.Option(help="Which cases are drawn.")]
+MethodName = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="One of them: its whole page.")
+]

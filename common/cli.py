@@ -140,9 +140,7 @@ def train(
 def predict(
     context: typer.Context,
     run: told.RunFolder,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES", help="Image files, and folders of them.")
-    ],
+    images: told.Images,
     output: told.Output,
     also: told.Also = [],  # noqa: B006
     overrides: told.Asked = [],  # noqa: B006
@@ -163,9 +161,7 @@ def predict(
 @app.command()
 def label(
     context: typer.Context,
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Run folders; several are combined.")
-    ],
+    runs: told.Runs,
     output: told.Output,
     overrides: told.Asked = [],  # noqa: B006
 ) -> None:
@@ -203,9 +199,7 @@ def evaluate(
 def diagnose(
     context: typer.Context,
     run: told.RunFolder,
-    precision: Annotated[
-        float, typer.Option(help="The share of kept pixels that shall be right.")
-    ] = 0.95,
+    precision: told.Precision = 0.95,
 ) -> None:
     """Say what the pseudo-labels of a run are worth, and suggest a threshold for each class."""
     from common import screens, verbs
@@ -216,11 +210,18 @@ def diagnose(
 
 
 @app.command()
+def postprocess(context: typer.Context, runs: told.Runs) -> None:
+    """Find out on validation cases whether tidying up predictions makes them better, and how."""
+    from common import screens, verbs
+
+    found = verbs.postprocess(runs, _command(context).adapter(), watch=_say_case)
+    _show_screen(screens.of_choice(found))
+
+
+@app.command()
 def compare(
     context: typer.Context,
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Evaluated runs, the baseline first.")
-    ],
+    runs: told.Compared,
     output: Annotated[Path | None, typer.Option(help="A CSV file for all differences.")] = None,
 ) -> None:
     """Say by how much runs are better than the first, on the same cases, and how sure that is."""
@@ -247,12 +248,7 @@ def export(
 
 
 @app.command()
-def methods(
-    context: typer.Context,
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One of them: its whole page.")
-    ] = None,
-) -> None:
+def methods(context: typer.Context, name: told.MethodName = None) -> None:
     """List the methods, or say all of one: its paper, its cost, its settings."""
     from common import screens
 

@@ -107,21 +107,39 @@ def _check(first: _Evaluated, other: _Evaluated) -> None:
     check_pairs(first.values.iloc[:, 0], other.values.iloc[:, 0])
 
 
-def _differences(domain: Domain, first: _Evaluated, other: _Evaluated) -> pd.DataFrame:
-    both = pd.concat({"a": first.values, "b": other.values.loc[first.values.index]}, axis=1)
+def paired(
+    domain: Domain, first: pd.DataFrame, other: pd.DataFrame, groups: Sequence[str], *, seed: int
+) -> tuple[pd.Series, pd.Series, pd.DataFrame]:
+    """Two sets of values over the same cases, and how sure their differences are.
+
+    Args:
+        domain: Knows how cases are summed up.
+        first, other: One row per case, one column per ``(metric, class)``.
+        groups: The patient or block of each row of ``first``.
+        seed: Of the bootstrap.
+
+    Returns:
+        The values of both over all cases, and ``low`` and ``high`` of ``other`` less ``first``.
+    """
+    both = pd.concat({"a": first, "b": other.loc[first.index]}, axis=1)
 
     def difference(drawn: pd.DataFrame) -> pd.Series:
         one, another = (pd.DataFrame(drawn[name]) for name in ("a", "b"))
         return domain.summarize(another) - domain.summarize(one)
 
-    a, b = domain.summarize(first.values), domain.summarize(other.values)
-    ends = bootstrap(both, first.groups, difference, seed=first.found.seed, draws=DRAWS)
+    ends = bootstrap(both, groups, difference, seed=seed, draws=DRAWS)
+    return domain.summarize(first), domain.summarize(other), ends
+
+
+def _differences(domain: Domain, first: _Evaluated, other: _Evaluated) -> pd.DataFrame:
+    a, b, ends = paired(domain, first.values, other.values, first.groups, seed=first.found.seed)
     pairs = [pair for pair in a.index if pair in b.index]
     pairs.sort(key=lambda pair: (pair != first.found.headline, pair[0] != first.found.headline[0]))
     rows = []
     for pair in pairs:
         here = pair in first.values and pair in other.values and not shown(pair[0]).counted
-        own = (both["b"][pair] - both["a"][pair]) if here else pd.Series(dtype=float)
+        own = other.values[pair] - first.values[pair] if here else pd.Series(dtype=float)
+        own = own.reindex(first.values.index)
         p = signed_rank(own, first.groups) if here else math.nan
         numbers = (a[pair], b[pair], b[pair] - a[pair], ends.loc[pair, "low"])
         row = (*numbers, ends.loc[pair, "high"], p, int(own.notna().sum()))

@@ -18,10 +18,13 @@ from common.caveats import alarms
 from common.comparison import Comparison
 from common.config import Run
 from common.curves import read_curves
-from common.display import ends, label, number, percent, plural, share, shown
+from common.display import ends, heading, label, number, percent, plural, share, shown
 from common.evidence import WHERE, ClassEvidence, class_rows, yaml_of
+from common.hidden_truth import said
 from common.methods_table import Row, Setting, explained, named, row_of, rows, settings_of
+from common.postprocessing import Choice
 from common.record import Diagnosis
+from common.refiners import AnyRefiner
 from common.tables import DETAILS
 
 WIDE = 120
@@ -132,6 +135,44 @@ def _compared(row: Any) -> tuple[str, ...]:  # noqa: ANN401
         ends(row.low, row.high, row.metric),
         "" if math.isnan(row.p) else f"{row.p:.2g}",
     )
+
+
+def of_choice(found: Choice) -> Screen:
+    """Whether a refiner makes predictions better, and how to ask for it."""
+    metric, name = found.headline
+    about = (
+        f"{heading(metric, name)} of {plural(found.cases, 'validation case')} in "
+        f"{plural(found.groups, 'group')}, before and after. Intervals: 95 %, groups drawn again."
+    )
+    columns = ("refiners", "before", "after", "difference", "interval")
+    grid, lines = Table(box=box.SIMPLE_HEAD, pad_edge=False), [about, "", "\t".join(columns)]
+    for column in columns:
+        grid.add_column(column, justify="left" if column == "refiners" else "right")
+    for each in found.tried:
+        words = ", ".join(said(refiner) for refiner in each.refiners)
+        sign = "+" if each.difference > 0 else ""
+        cells = (
+            words,
+            *(number(value, metric) for value in (found.before, each.value)),
+            f"{sign}{number(each.difference, metric)}",
+            ends(each.low, each.high, metric),
+        )
+        grid.add_row(*map(escape, cells), style="" if each.helps else "dim")
+        lines.append("\t".join(cells))
+    return Screen(Group(escape(about), grid, escape(_advice(found))), [*lines, "", _advice(found)])
+
+
+def _advice(found: Choice) -> str:
+    if found.best is None:
+        return "None of them helps beyond chance: predict as it is."
+    listed = ", ".join(_flow(each) for each in found.best.refiners)
+    return f'Helps: predict and evaluate with --set "refiners=[{listed}]"'
+
+
+def _flow(refiner: AnyRefiner) -> str:
+    """As YAML takes it on a command line."""
+    values = refiner.model_dump(exclude_none=True)
+    return "{" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}"
 
 
 def _sure(row: Any) -> bool:  # noqa: ANN401

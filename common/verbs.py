@@ -37,6 +37,7 @@ from common.folds import fold_runs
 from common.hidden_truth import Watch
 from common.pace import told
 from common.pool import label as label
+from common.postprocessing import postprocess as postprocess
 from common.prediction import predict as predict
 from common.record import Diagnosis, beside
 from common.splits import names_of
