@@ -29,6 +29,7 @@ LISTS = {"labeled": "train", "validation": "val", "test": "test"}
 class _Lists:
     """What lists say, as far as their cases are there."""
 
+    paths: list[Path] = field(default_factory=list)
     names: dict[str, Names] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -85,26 +86,33 @@ def _cases(files: Sequence[Path]) -> tuple[list[VolumeCase], list[str]]:
 
 
 def _lists(data: Path, cases: set[str]) -> _Lists:
-    """The lists in a folder, or beside it as those of LA."""
+    """The lists in a folder; or beside it, as those of LA, where they name some of its cases."""
+    for suffix in ("list", "txt"):
+        if (found := _lists_in(data, suffix, cases)).paths:
+            return found
+    beside = _lists_in(data.absolute().parent, "list", cases)
+    return beside if any(beside.names.values()) else _Lists()
+
+
+def _lists_in(folder: Path, suffix: str, cases: set[str]) -> _Lists:
     found = _Lists()
-    for folder, suffix in ((data, "list"), (data, "txt"), (data.absolute().parent, "list")):
-        paths = {split: folder / f"{name}.{suffix}" for split, name in LISTS.items()}
-        paths = {split: path for split, path in paths.items() if path.is_file()}
-        for split, path in paths.items():
-            try:
-                names = read_names(path)
-            except DataError as error:
-                found.problems.append(str(error))
-                continue
-            found.names[split] = tuple(name for name in names if name in cases)
-            lost = [name for name in names if name not in cases]
-            if lost:
-                found.problems.append(
-                    f"{path} names {listed(lost)}, of which there is no file. Restore it, or take "
-                    "its line out of the list."
-                )
-        if paths:
-            break
+    for split, name in LISTS.items():
+        path = folder / f"{name}.{suffix}"
+        if not path.is_file():
+            continue
+        found.paths.append(path)
+        try:
+            names = read_names(path)
+        except DataError as error:
+            found.problems.append(str(error))
+            continue
+        found.names[split] = tuple(name for name in names if name in cases)
+        lost = [name for name in names if name not in cases]
+        if lost:
+            found.problems.append(
+                f"{path} names {listed(lost)}, of which there is no file. Restore it, or take "
+                "its line out of the list."
+            )
     return found
 
 

@@ -114,6 +114,8 @@ def test_lists_may_lie_beside_the_folder_as_those_of_ua_mt(tmp_path):
     catalog = read_catalog(tmp_path / "data" / "2018LA_Seg_Training Set")
     assert catalog.order == tuple(names[:4])
     assert catalog.splits == {"test": tuple(names[4:])}
+    other = read_catalog(make(tmp_path / "data" / "ACDC", "acdc", NAMED["acdc"]))
+    assert (other.order, other.splits, other.problems) == ((), {}, ()), "lists of other cases"
 
 
 def test_lists_of_the_folder_may_be_those_of_a_config(tmp_path):
