@@ -33,7 +33,7 @@ COLUMNS = ("case", "image", "label", "patient", "split")
 
 
 def read_catalog(data: Path) -> Catalog:
-    """The cases in a folder or a CSV manifest; opens no volume.
+    """The cases in a folder or a CSV manifest; reads no voxel.
 
     Raises:
         DataError: When there is nothing, or nothing in a layout that is known.
