@@ -13,7 +13,7 @@ from benchmarks.arms import DATA, ROOT, Arm, Comparison, main
 from medseg_ssl.adapter import medseg
 from rsseg_ssl.adapter import rsseg
 
-OTHER_DATA = ("voc_", "cityscapes_")
+OTHER_DATA = ("voc_", "cityscapes_", "la_", "acdc_", "pancreas_", "brats_")
 """Recipes for data that the user brings."""
 
 MOST_USED = (

@@ -14,7 +14,7 @@ import torch
 
 from common.batch import IGNORE, Grid
 from common.errors import DataError, GridMismatch
-from medseg_ssl.files import open_volume, pieces, unreadable
+from medseg_ssl.files import is_there, open_volume, pieces, unreadable
 
 Corner: TypeAlias = tuple[int, int, int]  # a voxel, by its index along each axis
 Sides: TypeAlias = tuple[int, int, int]  # the size of a box in voxels
@@ -72,6 +72,12 @@ class VolumeCase:
         if self.label is None:
             return None
         return torch.from_numpy(to_classes(read_label(self.label), self))
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all its files exist."""
+        every = [*self.images, *([self.label] if self.label else [])]
+        return bool(self.images) and all(is_there(path) for path in every)
 
     @property
     def files(self) -> tuple[Path, ...]:

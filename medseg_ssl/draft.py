@@ -66,7 +66,10 @@ def draft(data: Path, wish: Wish) -> str:
     if problems:
         raise DataError.listing(data, problems)
     known = [Known(case.id, case.group, case.label is not None) for case in found.catalog.cases]
-    drawn = draw(known, wish, given=found.catalog.splits)
+    given = dict(found.catalog.splits)
+    if found.catalog.order and isinstance(wish.labeled, int):
+        given["labeled"] = found.catalog.order[: wish.labeled]
+    drawn = draw(known, wish, given=given)
     plan = _plan(found, kept={*drawn.labeled})
     parts = (
         _head(data, found, plan),
@@ -82,7 +85,7 @@ def _plan(found: Survey, *, kept: set[str]) -> Plan:
     spacing_mm = median_spacing_mm(looks)
     extents = [np.array(look.shape) * look.spacing_mm / spacing_mm for look in looks]
     x, y, z = (float(side) for side in np.median(extents, axis=0))
-    across = _across(spacing_mm)
+    across = _across(spacing_mm) if found.catalog.across is None else found.catalog.across
     strides = _strides((x, y, z), spacing_mm, across)
     patch = _patch((x, y, z), strides, across)
     classes = found.catalog.classes or _named({v for k in looks for v in k.label_voxels or {}})
@@ -197,7 +200,9 @@ def _splits(drawn: Drawn, wish: Wish, found: Survey) -> str:
         else "Nothing says which cases are of one patient: see to it that none is on two sides."
     )
     rest = flow(drawn.unlabeled) if drawn.unlabeled != "rest" else "rest"
-    origin = "As the manifest says" if found.catalog.splits else f"Drawn with seed {wish.seed}"
+    listed = found.catalog.order or not found.catalog.layout.startswith("manifest")
+    said = "As the lists say" if listed else "As the manifest says"
+    origin = said if found.catalog.splits else f"Drawn with seed {wish.seed}"
     return f"""\
   # {origin}.
   # {patients}

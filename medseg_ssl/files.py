@@ -1,4 +1,4 @@
-"""Volumes in files: NIfTI through nibabel; NRRD, MetaImage and DICOM series through ITK.
+"""Volumes in files: NIfTI through nibabel, HDF5; NRRD, MetaImage and DICOM series through ITK.
 
 Whatever the format, a volume is opened as a nibabel image: an affine to right-anterior-superior mm,
 and voxels that are read when asked for.
@@ -20,12 +20,14 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from common.errors import DataError
+from medseg_ssl import h5
+from medseg_ssl.voxels import Voxels, as_nifti
 
 NIFTI = (".nii.gz", ".nii")
 BY_ITK = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 HEADERS = (".nhdr", ".mhd")
-SUFFIXES = (*NIFTI, *BY_ITK)
-KNOWN = "a file in .nii, .nii.gz, .nrrd, .mha or .mhd, or a folder of one DICOM series"
+SUFFIXES = (*NIFTI, *BY_ITK, *h5.SUFFIXES)
+KNOWN = "a file in .nii, .nii.gz, .nrrd, .mha, .mhd or .h5, or a folder of one DICOM series"
 
 ENCODING = locale.setlocale(locale.LC_CTYPE)
 """Of text, at the start: asked for later, one thread might take what another one is to mend."""
@@ -46,8 +48,15 @@ def volumes_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
 
 
+def is_there(path: Path) -> bool:
+    """Whether a volume exists, or the file that it is a dataset of."""
+    return h5.file_of(path).exists()
+
+
 def stem(path: Path) -> str:
-    """The name of a volume without its suffix."""
+    """The name of a volume without its suffix; in HDF5, of its case."""
+    if h5.is_h5(path):
+        return h5.case_of(path)[0]
     suffix = next((each for each in SUFFIXES if path.name.endswith(each)), "")
     return path.name.removesuffix(suffix) if suffix else path.stem
 
@@ -57,7 +66,7 @@ def pieces(path: Path) -> list[Path]:
     if path.is_dir():
         return _slices(path)
     if not path.name.endswith(HEADERS):
-        return [path]
+        return [h5.file_of(path)]
     return sorted(each for each in path.parent.iterdir() if stem(each) == stem(path))
 
 
@@ -67,14 +76,14 @@ def open_volume(path: Path) -> nib.Nifti1Image:
     Raises:
         DataError: When it is absent, cannot be read, or is of no format that is known.
     """
-    if not path.exists():
+    if not is_there(path):
         raise DataError(f"{path} does not exist. Restore it, or remove its case.")
     if path.is_dir() or path.name.endswith(BY_ITK):
         return _by_itk(path)
-    if not path.name.endswith(NIFTI):
+    if not (path.name.endswith(NIFTI) or h5.is_h5(path)):
         raise DataError(f"{path} is no volume: expected {KNOWN}.")
     try:
-        return nib.load(path)
+        return h5.open_h5(path) if h5.is_h5(path) else nib.load(path)
     except (ImageFileError, OSError, EOFError, zlib.error) as error:
         raise DataError(unreadable(path, error)) from None
 
@@ -86,32 +95,6 @@ def unreadable(path: Path, error: Exception) -> str:
         f"{path} cannot be read ({reason}): it is truncated or not in the format that its name "
         "says. Copy it again from its source, or remove its case."
     )
-
-
-class _Voxels:
-    """Voxels of a file, read by ITK when asked for; what nibabel calls an array proxy."""
-
-    is_proxy = True
-
-    def __init__(self, reader: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:  # noqa: ANN401
-        self.reader, self.shape, self.dtype = reader, shape, dtype
-        self.ndim = len(shape)
-
-    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        import SimpleITK
-
-        try:
-            with _locale_kept():
-                image = self.reader.Execute()
-            read = SimpleITK.GetArrayFromImage(image)  # Z, Y, X, perhaps C
-        except RuntimeError as error:
-            raise OSError(_said(error)) from error
-        axes = (2, 1, 0, *range(3, read.ndim))
-        voxels: np.ndarray = np.asarray(read.transpose(axes), dtype=dtype, order="C")
-        return voxels
-
-    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401
-        return np.asarray(self)[key]
 
 
 def _by_itk(path: Path) -> nib.Nifti1Image:
@@ -153,11 +136,21 @@ def _as_nifti(header: Any, parts: int, reader: Any, path: Path) -> nib.Nifti1Ima
     affine[:3, :3] = turn * np.array(header.GetSpacing())
     affine[:3, 3] = header.GetOrigin()
     dtype = _dtype(header.GetPixelID())
-    voxels = _Voxels(reader, shape if parts == 1 else (*shape, parts), dtype)
-    image = nib.Nifti1Image(voxels, LPS_TO_RAS @ affine, dtype=dtype)
-    image.set_qform(image.affine, code="scanner")
-    image.set_sform(image.affine, code="scanner")
-    return image
+    whole = shape if parts == 1 else (*shape, parts)
+    return as_nifti(Voxels(lambda: _read(reader), whole, dtype), LPS_TO_RAS @ affine)
+
+
+def _read(reader: Any) -> np.ndarray:  # noqa: ANN401
+    """The voxels ``(X, Y, Z)``, perhaps with channels last."""
+    import SimpleITK
+
+    try:
+        with _locale_kept():
+            image = reader.Execute()
+        read: np.ndarray = SimpleITK.GetArrayFromImage(image)  # Z, Y, X, perhaps C
+    except RuntimeError as error:
+        raise OSError(_said(error)) from error
+    return read.transpose((2, 1, 0, *range(3, read.ndim)))
 
 
 def _dtype(pixel: int) -> np.dtype:

@@ -15,7 +15,8 @@ from common.errors import ConfigError, DataError
 from common.networks import blaming, of_peer
 from common.splits import Known, Resolved, listed
 from medseg_ssl.cases import VolumeCase
-from medseg_ssl.layouts import Catalog, read_catalog
+from medseg_ssl.catalog import Catalog
+from medseg_ssl.layouts import read_catalog
 from medseg_ssl.look import Look, look_at
 from medseg_ssl.networks import check_patch
 from medseg_ssl.preprocess import Recipe
@@ -64,7 +65,7 @@ def survey(data: Path, cache: Path = CACHE) -> Survey:
     """
     catalog = read_catalog(data)
     unique = {case.id: case for case in catalog.cases}
-    cases = [case for case in unique.values() if _exists(case)]
+    cases = [case for case in unique.values() if case.is_there]
     looks = zip((case.id for case in cases), look_at(cases, cache), strict=True)
     return Survey(catalog=catalog, looks=dict(looks))
 
@@ -97,7 +98,7 @@ def check(run: MedsegRun) -> Findings:
     split = resolve_splits(settings, catalog)
     mine = _used(catalog, split)
     told = [p for p in catalog.problems if any(f"case '{case.id}'" in p for case in mine)]
-    sound = [case for case in mine if _exists(case)]
+    sound = [case for case in mine if case.is_there]
     looks = dict(zip((c.id for c in sound), look_at(sound, settings.cache), strict=True))
     found = Survey(replace(catalog, cases=tuple(mine), problems=tuple(told)), looks)
     declared = _declared(set(settings.values), settings.ignore_value)
@@ -266,11 +267,6 @@ def _used(catalog: Catalog, split: Resolved) -> list[VolumeCase]:
 
 def _declared(values: set[int], ignore: int | None) -> set[int]:
     return values if ignore is None else {*values, ignore}
-
-
-def _exists(case: VolumeCase) -> bool:
-    files = [*case.images, *([case.label] if case.label else [])]
-    return bool(case.images) and all(path.is_file() for path in files)
 
 
 def _cases(names: Sequence[str]) -> str:

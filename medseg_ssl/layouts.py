@@ -1,8 +1,9 @@
-"""Where the files of each case lie: four layouts, told apart by what is in the folder.
+"""Where the files of each case lie: five layouts, told apart by what is in the folder.
 
 * MSD: ``dataset.json`` with a ``training`` list, ``imagesTr``, ``labelsTr``, ``imagesTs``
 * nnU-Net v2: ``imagesTr/CASE_0000.nii.gz``, ``labelsTr``, ``dataset.json`` with ``channel_names``
 * plain: ``images`` and ``labels``; names of classes in a ``dataset.json``, if there is one
+* HDF5 files of papers, with their lists: :mod:`medseg_ssl.protocols`
 * a CSV manifest: ``case, image`` (or ``image_0, image_1``, or ``a;b``), ``label, patient, split``
 """
 
@@ -12,7 +13,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +22,18 @@ from common.adapter import repeated
 from common.errors import DataError
 from common.splits import SPLITS, closest, listed
 from medseg_ssl.cases import VolumeCase
-from medseg_ssl.files import KNOWN, is_volume, stem, volumes_in
-from medseg_ssl.legend import Region, read_legend
+from medseg_ssl.catalog import Catalog
+from medseg_ssl.files import KNOWN, is_there, is_volume, stem, volumes_in
+from medseg_ssl.h5 import label_in
+from medseg_ssl.legend import read_legend
+from medseg_ssl.protocols import in_h5
 
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 COLUMNS = ("case", "image", "label", "patient", "split")
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """What a folder or a manifest says of its cases."""
-
-    layout: str
-    cases: tuple[VolumeCase, ...]
-    classes: tuple[tuple[str, int], ...] = ()  # (name, label value); empty: the layout is silent
-    channels: tuple[str, ...] = ()
-    ignore: int | None = None
-    regions: tuple[Region, ...] = ()  # unions of classes, which are measured as well
-    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a manifest
-    knows_patients: bool = False
-    known: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # column -> case -> value
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
 def read_catalog(data: Path) -> Catalog:
-    """The cases in a folder or a CSV manifest; opens no volume.
+    """The cases in a folder or a CSV manifest; reads no voxel.
 
     Raises:
         DataError: When there is nothing, or nothing in a layout that is known.
@@ -66,10 +52,12 @@ def read_catalog(data: Path) -> Catalog:
     ):
         if (data / images).is_dir():
             return _checked(_folders(data, facts, images=images, labels=labels, name=name))
+    if protocol := in_h5(data):
+        return _checked(protocol)
     raise DataError(
         f"{data} holds no layout that is known: expected a dataset.json with imagesTr/ and "
-        "labelsTr/ (MSD, nnU-Net), or images/ and labels/, or give a CSV manifest with the columns "
-        f"{', '.join(COLUMNS)}."
+        "labelsTr/ (MSD, nnU-Net), images/ and labels/, HDF5 files of papers, or give a CSV "
+        f"manifest with the columns {', '.join(COLUMNS)}."
     )
 
 
@@ -106,7 +94,7 @@ def _decathlon(data: Path, facts: dict[str, Any]) -> Catalog:
             problems.append(f"dataset.json: training[{number}] names no image. Add 'image: path'.")
             continue
         image = data / entry["image"]
-        label = data / entry["label"] if entry.get("label") else None
+        label = label_in(data / entry["label"]) if entry.get("label") else None
         cases.append(VolumeCase(stem(image), stem(image), (image,), label))
     for entry in facts.get("test", []):
         image = data / (entry["image"] if isinstance(entry, dict) else entry)
@@ -149,7 +137,7 @@ def _folders(data: Path, facts: dict[str, Any], *, images: str, labels: str, nam
 
 def _paired(images: Path, labels: Path) -> tuple[list[VolumeCase], list[str]]:
     """Cases of two folders, and the labels without an image."""
-    label_of = {stem(path): path for path in volumes_in(labels)}
+    label_of = {stem(path): label_in(path) for path in volumes_in(labels)}
     files = volumes_in(images)
     numbered = [CHANNEL.match(stem(path)) for path in files]
     parts: dict[tuple[str, str], list[Path]] = {}
@@ -208,7 +196,7 @@ def _row(path: Path, row: Mapping[str, str], images: list[str], problems: list[s
         id=name,
         group=row.get("patient") or name,
         images=tuple(path.parent / file for file in files),
-        label=path.parent / label if label else None,
+        label=label_in(path.parent / label) if label else None,
     )
 
 
@@ -241,7 +229,7 @@ def _checked(catalog: Catalog) -> Catalog:
         problems += [
             f"case '{case.id}': {path} does not exist. Restore it, or remove the case."
             for path in (*case.images, *([case.label] if case.label else []))
-            if not path.exists()
+            if not is_there(path)
         ]
     return Catalog(
         **{name: getattr(catalog, name) for name in Catalog.__slots__ if name != "problems"},

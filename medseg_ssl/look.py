@@ -24,6 +24,7 @@ from medseg_ssl.cases import (
     same_grid,
     two_places,
 )
+from medseg_ssl.h5 import unsaid
 from medseg_ssl.preprocess import ras
 from medseg_ssl.store import stamps
 
@@ -71,7 +72,8 @@ def look(case: VolumeCase) -> Look:
         return Look(problems=(f"case '{case.id}': {error}",))
     problems, warnings = [], []
     for path, array in zip(case.images, arrays, strict=True):
-        warnings += [f"case '{case.id}': {said}" for said in [two_places(path)] if said]
+        told = [said for said in (two_places(path), unsaid(path)) if said]
+        warnings += [f"case '{case.id}': {said}" for said in told]
         problems += [f"case '{case.id}': {fault}" for fault in _image_faults(path, array)]
     voxels, foreground = None, None
     if case.label is not None:

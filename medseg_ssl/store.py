@@ -19,6 +19,7 @@ from common.errors import DataError
 from common.weak_labels import ClassSets
 from medseg_ssl.cases import UnlabeledVolume, VolumeCase
 from medseg_ssl.files import pieces, stem
+from medseg_ssl.h5 import key_of
 from medseg_ssl.hints import sets_of
 from medseg_ssl.preprocess import (
     Recipe,
@@ -123,8 +124,9 @@ class Store:
 
 def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
     """What tells a file from its earlier self without reading it."""
-    resolved = [each for path in files for each in pieces(path.expanduser().resolve())]
-    return [(str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in resolved]
+    resolved = [path.expanduser().resolve() for path in files]
+    each = [(piece / key_of(path), piece.stat()) for path in resolved for piece in pieces(path)]
+    return [(str(name), found.st_size, found.st_mtime_ns) for name, found in each]
 
 
 def write_whole(path: Path, array: np.ndarray) -> None:

@@ -33,6 +33,7 @@ from medseg_ssl.cases import (
     same_grid,
 )
 from medseg_ssl.files import KNOWN, is_volume, stem
+from medseg_ssl.h5 import label_in
 
 Triple: TypeAlias = tuple[float, float, float]
 Unit: TypeAlias = Literal["mm", "voxel"]
@@ -279,7 +280,9 @@ def _scribbles(
         elif case in found:
             problems.append(f"{path}: case '{case}' has {found[case].path.name}, too. Remove one.")
         else:
-            found[case] = Scribble(path=path, values=tuple(legend.values), unmarked=unmarked)
+            found[case] = Scribble(
+                path=label_in(path), values=tuple(legend.values), unmarked=unmarked
+            )
     return found
 
 

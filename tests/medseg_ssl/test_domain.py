@@ -287,7 +287,11 @@ def test_a_run_on_the_hippocampus_goes_from_a_draft_to_a_prediction(tmp_path, da
     assert nib.load(written).shape == nib.load(image).shape
 
 
-CONFIGS = sorted((ROOT / "configs" / "medseg").glob("*.yaml"))
+CONFIGS = [  # the recipes of papers bring their own data: test_protocols.py
+    path
+    for path in sorted((ROOT / "configs" / "medseg").glob("*.yaml"))
+    if not path.stem.startswith(("la_", "acdc_", "pancreas_", "brats_"))
+]
 
 
 @pytest.fixture(scope="session")

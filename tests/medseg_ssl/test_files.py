@@ -135,7 +135,9 @@ def mixed(tmp_path):
 
 
 def test_formats_mix_and_label_maps_lie_on_the_grids_of_their_images(mixed, tmp_path):
-    assert not medseg.inspect(mixed).problems
+    found = medseg.inspect(mixed)
+    assert not found.problems
+    assert dict(found.facts)["voxel type"] == "float32 (4), int16 (1)", "DICOM is looked at, too"
     splits = {"labeled": ["c0", "c1"], "unlabeled": ["c4"], "test": ["c2", "c3"]}
     run = run_of(mixed, tmp_path / "cache", splits=splits)
     assert verbs.train(run, medseg, tmp_path / "run").finished
