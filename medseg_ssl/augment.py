@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.batch import IGNORE, Image
 from common.settings import Fraction, NonNegative, Settings
 from common.views import Blur, Contrast, GainOffset, Gamma, LowResolution, Noise
 from medseg_ssl.cases import Corner, Sides
+from medseg_ssl.resampling import Mode, sampled
 
-Maps = TypeVar("Maps", np.ndarray, Tensor)
 Axis: TypeAlias = Literal["left_right", "back_front", "down_up"]
 AXES: tuple[Axis, ...] = ("left_right", "back_front", "down_up")
 """The axes of the preprocessed grid, which runs to the right, the front and the top."""
@@ -136,41 +135,9 @@ class Placement:
         inside = [(place >= -0.5) & (place <= side - 0.5) for place, side in along]
         return torch.from_numpy(functools.reduce(np.logical_and, inside))
 
-    def _sampled(self, volume: np.ndarray, *, mode: str) -> Tensor:
-        low, box = around(volume, self._sources)
-        grid = torch.from_numpy((self._sources - low).astype(np.float32))
-        patch = F.grid_sample(
-            torch.from_numpy(np.array(box)).to(torch.float32)[None],
-            unit_coordinates(grid, box.shape[1:])[None],
-            mode=mode,
-            padding_mode="border",
-            align_corners=True,
-        )[0]
+    def _sampled(self, volume: np.ndarray, *, mode: Mode) -> Tensor:
+        patch = sampled(volume, self._sources, mode=mode)
         return torch.where(self._inside(volume.shape[1:]), patch, 0.0)
-
-
-def around(volume: Maps, sources: np.ndarray) -> tuple[np.ndarray, Maps]:
-    """The part of ``volume (C, X, Y, Z)`` that ``sources`` lie in or next to.
-
-    Args:
-        volume: An array or a tensor; it may lie on disk.
-        sources: Its voxel coordinates at the places of a box, ``(*sides, 3)``, affine in these.
-
-    Returns:
-        The first voxel of the part, ``(3,)``, and the part.
-    """
-    corners = sources[np.ix_(*[[0, -1]] * 3)].reshape(-1, 3)  # nothing lies beyond them
-    last = np.array(volume.shape[1:]) - 1
-    low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, last)
-    high = np.clip(np.ceil(corners.max(axis=0)).astype(int), low, last)
-    part = volume[:, low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1]
-    return low, part
-
-
-def unit_coordinates(voxels: Tensor, shape: Sequence[int]) -> Tensor:
-    """Voxel coordinates ``(..., 3)`` to what ``grid_sample`` wants: in [-1, 1], last axis first."""
-    extent = torch.tensor([max(side - 1, 1) for side in shape], dtype=voxels.dtype)
-    return (2 * voxels / extent - 1).flip(-1)
 
 
 def place(

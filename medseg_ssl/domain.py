@@ -36,9 +36,10 @@ from medseg_ssl.figures import draw_volume
 from medseg_ssl.files import pieces
 from medseg_ssl.hints import WeakLabels
 from medseg_ssl.inference import predict_volume
+from medseg_ssl.intensity import Window
 from medseg_ssl.layouts import found, read_catalog
 from medseg_ssl.look import look
-from medseg_ssl.preprocess import Recipe, Volume, Window, normalized, preprocess, restore
+from medseg_ssl.preprocess import Recipe, Volume, normalized, preprocess, restore
 from medseg_ssl.settings import MedsegSettings
 from medseg_ssl.statements import facts_of, files_of, weak_labels_of
 from medseg_ssl.store import Store

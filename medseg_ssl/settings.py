@@ -14,9 +14,9 @@ from common.settings import Count, Fraction, Positive, PositiveReal, Settings
 from common.splits import Splits
 from medseg_ssl.augment import StrongView, WeakView
 from medseg_ssl.inference import InferenceSettings
+from medseg_ssl.intensity import AnyNormalize, ZScore
 from medseg_ssl.measures import MeasureSettings
 from medseg_ssl.networks import AnyNetwork, UNet
-from medseg_ssl.preprocess import AnyNormalize, ZScore
 from medseg_ssl.weak_labels import VolumeLegend, VolumeWeakLabelFiles
 
 CACHE = Path("~/.cache/seg-ssl/medseg")

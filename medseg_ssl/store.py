@@ -29,7 +29,7 @@ from medseg_ssl.preprocess import (
 )
 from medseg_ssl.weak_labels import VolumeHints
 
-VERSION = 1
+VERSION = 2
 """Counts up when the same settings would make other arrays, so that no old cache is read."""
 
 
