@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import threading
 import time
 
@@ -10,6 +9,7 @@ import pytest
 from common.errors import DataError
 from medseg_ssl.cases import VolumeCase
 from medseg_ssl.layouts import read_catalog
+from medseg_ssl.preparation import prepare
 from medseg_ssl.preprocess import Recipe, Volume, foreground_voxels, preprocess, preprocess_label
 from medseg_ssl.store import Store
 from tests.medseg_ssl.volumes import image_and_label, plain, save
@@ -105,5 +105,6 @@ def test_headers_of_arrays_are_parsed_by_one_thread_at_a_time(tmp_path, monkeypa
         return load(path, mmap_mode=mmap_mode)
 
     monkeypatch.setattr(np, "load", watched)
-    store.prepare(functools.partial(store.volume, case.images) for case in cases)
+    wanted = [store.wanted_volume(case, 1) for case in cases]
+    prepare(wanted, store.recipe, store.folder, memory_mb=4096, watch=lambda *_: None)
     assert most == [1] * 2 * len(cases)
