@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.settings import Settings
 from medseg_ssl.voxels import along
@@ -31,6 +31,15 @@ class Window(Settings):
 
     name: Literal["window"] = "window"
     window_hu: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _is_a_window(self) -> Self:
+        low, high = self.window_hu
+        if not low < high:
+            raise ValueError(
+                f"window_hu: the first must be below the second, got {low:g}, {high:g}."
+            )
+        return self
 
 
 AnyNormalize = Annotated[ZScore | ZScoreNonzero | Window, Field(discriminator="name")]

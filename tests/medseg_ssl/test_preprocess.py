@@ -145,6 +145,11 @@ def test_a_window_is_clipped_and_mapped_to_minus_one_to_one(tmp_path):
     np.testing.assert_allclose(made, np.clip((image - 100) / 200, -1, 1), atol=1e-5)
 
 
+def test_a_window_without_width_is_refused():
+    with pytest.raises(ValueError, match="window_hu: the first must be below the second, got 5, 5"):
+        Window(window_hu=(5, 5))
+
+
 def test_channel_files_and_a_4d_file_make_the_same_volume(tmp_path):
     one, _ = image_and_label(0)
     other, _ = image_and_label(1)
