@@ -103,7 +103,7 @@ def check(context: typer.Context, config: told.Config, overrides: told.Overrides
 
     command = _command(context)
     adapter = command.adapter()
-    _show(verbs.check(verbs.load(config, adapter, overrides), adapter))
+    _show(verbs.check(verbs.load(config, adapter, overrides), adapter, watch=_say_case))
     out.print(f"[green]Ready.[/] {command.name} train {config}")
 
 
@@ -125,7 +125,7 @@ def train(
     run = verbs.load(config, adapter, overrides)
     folder = output or Path("runs") / config.stem
     with Bar(out, run.fit.steps) as bar:
-        fitted = verbs.train(run, adapter, folder, watch=bar.tell)
+        fitted = verbs.train(run, adapter, folder, watch=bar.tell, prepared=_say_case)
     if not fitted.finished:
         out.print(
             f"Stopped at step {fitted.step} of {run.fit.steps}; nothing is lost. "

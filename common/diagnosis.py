@@ -23,12 +23,11 @@ from common.calibration import (
 )
 from common.display import share
 from common.distances import border_distance
-from common.domain import Case, Domain, Split
+from common.domain import Case, Domain, Split, Watch
 from common.errors import DataError
 from common.hidden_truth import (
     Seen,
     Trust,
-    Watch,
     annotated,
     judge_pseudo_labels,
     look,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -13,6 +13,9 @@ from torch import nn
 from common.batch import Batch, ClassVolume, Grid, Image, Marked, Pixel, Whole
 
 Split = Literal["labeled", "unlabeled", "validation", "test"]
+
+Watch = Callable[[str, int, int], None]
+"""Hears what is being done, how much of it is done, and of how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,12 @@ class Domain(Protocol):
     @property
     def pixel(self) -> Pixel:
         """How large a pixel of a batch is; read when asked."""
+
+    def prepare(self, watch: Watch) -> None:
+        """Make once what ``batches`` reads, where reading the files each time would be slow.
+
+        ``batches`` does so, too, but nobody hears of it.
+        """
 
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None

@@ -18,9 +18,9 @@ from torch import nn
 from common import oversampling
 from common.batch import ClassVolume
 from common.diagnosis import judge_and_diagnose, looks
-from common.domain import Case, Domain, ReportText, Split
+from common.domain import Case, Domain, ReportText, Split, Watch
 from common.errors import DataError
-from common.hidden_truth import Trust, Watch
+from common.hidden_truth import Trust
 from common.known import subgroups
 from common.record import (
     CASES,

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from common.batch import ClassVolume, Grid, Pixel, SoftPseudo, Whole
-from common.domain import Case, Domain
+from common.domain import Case, Domain, Watch
 from common.filters import Filter
 from common.keys import written
 from common.labeling import Keep, trust
@@ -25,9 +25,6 @@ from common.sources import Plain, Source, asked
 
 MOST_CASES = 50
 THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
-
-Watch = Callable[[str, int, int], None]
-"""Hears what is being done, how much of it is done, and of how much."""
 
 
 class Trust(NamedTuple):

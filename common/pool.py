@@ -9,10 +9,11 @@ from typing import Any
 
 from common import config
 from common.adapter import Adapter
+from common.domain import Watch
 from common.environment import digest
 from common.errors import ConfigError, DataError, RunError
 from common.filters import All, AnyFilter
-from common.hidden_truth import Trust, Watch, in_words, taught
+from common.hidden_truth import Trust, in_words, taught
 from common.record import write_whole
 from common.together import Asking, all_restored, answer, check_asking
 from common.trained import Trained

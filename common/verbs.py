@@ -8,13 +8,10 @@ cases.csv  summary.csv  diagnosis.json  diagnosis.csv  predictions/  figures/  r
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import nn
@@ -27,20 +24,20 @@ from common.calibration import pooled
 from common.clock import News
 from common.comparison import compare as compare
 from common.config import Run
-from common.domain import Domain, Findings, Split
+from common.domain import Domain, Findings, Split, Watch
 from common.environment import record_environment
 from common.errors import ConfigError, DataError, RunError, SegSSLError
 from common.export import export as export
 from common.filters import Calibrated, CalibratedFilter
 from common.fit import Company, Fitted, Learner, fit, launch
 from common.folds import fold_runs
-from common.hidden_truth import Watch
 from common.pace import told
 from common.pool import label as label
 from common.postprocessing import postprocess as postprocess
 from common.prediction import predict as predict
 from common.record import Diagnosis, beside
 from common.splits import names_of
+from common.stopping import asked_to_stop
 from common.together import otherwise as otherwise
 from common.trained import new_learner, restored, training_domain
 
@@ -56,8 +53,8 @@ def load(path: Path, adapter: Adapter, overrides: Sequence[str] = ()) -> Run:
     return config.load(path, adapter.schema, overrides)
 
 
-def check(run: Run, adapter: Adapter) -> Findings:
-    """Look at the data of ``run``, and take a few steps that are thrown away.
+def check(run: Run, adapter: Adapter, *, watch: Watch = lambda what, done, total: None) -> Findings:
+    """Look at the data of ``run``, prepare it, and take a few steps that are thrown away.
 
     The last of the facts says how long a step takes here, and how much memory.
 
@@ -69,6 +66,7 @@ def check(run: Run, adapter: Adapter) -> Findings:
         raise DataError.listing("the data of this run", findings.problems)
     run = adapter.resolve(run)
     domain = training_domain(run, adapter)
+    domain.prepare(watch)
     _folds(run, domain)
     _first_step(domain, run)
     learner = new_learner(run, domain)
@@ -78,7 +76,12 @@ def check(run: Run, adapter: Adapter) -> Findings:
 
 
 def train(
-    run: Run, adapter: Adapter, folder: Path, *, watch: Callable[[News], None] = lambda news: None
+    run: Run,
+    adapter: Adapter,
+    folder: Path,
+    *,
+    watch: Callable[[News], None] = lambda news: None,
+    prepared: Watch = lambda what, done, total: None,
 ) -> Fitted:
     """Train in ``folder``, or go on where an earlier call of the same run was cut off.
 
@@ -96,6 +99,7 @@ def train(
     run = adapter.resolve(run)
     _claim(folder, run, adapter)
     domain = training_domain(run, adapter)
+    domain.prepare(prepared)
     _first_step(domain, run)
     learner = new_learner(run, domain)
     record_environment(folder, run.fit.accelerator, domain.files())
@@ -103,7 +107,7 @@ def train(
     if not _calibrated_by_folds(learner, run, adapter, domain, folder):
         return Fitted(step=0, finished=False)
     fabric = launch(run.fit)
-    with _asked_to_stop() as should_stop:
+    with asked_to_stop() as should_stop:
         return fit(
             learner,
             oversampling.batches(
@@ -278,22 +282,3 @@ def _claim(folder: Path, run: Run, adapter: Adapter) -> None:
             )
     folder.mkdir(parents=True, exist_ok=True)
     config.save(run, held)
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came since; the second one interrupts as usual."""
-    asked = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        signal.signal(number, before[number])
-
-    before: dict[int, Any] = {
-        kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.batch import IGNORE, Image
@@ -18,8 +17,8 @@ from medseg_ssl.cases import Corner, Sides
 from medseg_ssl.elastic import Elastic
 from medseg_ssl.monai_transform import MonaiTransform
 from medseg_ssl.mri import BiasField, Gibbs, Rician
+from medseg_ssl.resampling import Mode, sampled
 
-Maps = TypeVar("Maps", np.ndarray, Tensor)
 Axis: TypeAlias = Literal["left_right", "back_front", "down_up"]
 AXES: tuple[Axis, ...] = ("left_right", "back_front", "down_up")
 """The axes of the preprocessed grid, which runs to the right, the front and the top."""
@@ -177,49 +176,9 @@ class Placement:
         inside = [(place >= -0.5) & (place <= side - 0.5) for place, side in along]
         return torch.from_numpy(functools.reduce(np.logical_and, inside))
 
-    def _sampled(self, volume: np.ndarray, *, mode: str) -> Tensor:
-        places = corners(self._sources) if self.shift is None else self._sources
-        low, box = around(volume, places)
-        grid = torch.from_numpy((self._sources - low).astype(np.float32))
-        patch = F.grid_sample(
-            torch.from_numpy(np.array(box)).to(torch.float32)[None],
-            unit_coordinates(grid, box.shape[1:])[None],
-            mode=mode,
-            padding_mode="border",
-            align_corners=True,
-        )[0]
+    def _sampled(self, volume: np.ndarray, *, mode: Mode) -> Tensor:
+        patch = sampled(volume, self._sources, mode=mode)
         return torch.where(self._inside(volume.shape[1:]), patch, 0.0)
-
-
-def corners(sources: np.ndarray) -> np.ndarray:
-    """The eight outermost of the ``sources (X, Y, Z, 3)`` of a box, ``(8, 3)``.
-
-    None of the others lies beyond them, if they are affine in the places of the box.
-    """
-    return sources[np.ix_(*[[0, -1]] * 3)].reshape(-1, 3)
-
-
-def around(volume: Maps, places: np.ndarray) -> tuple[np.ndarray, Maps]:
-    """The part of ``volume (C, X, Y, Z)`` that ``places`` lie in or next to.
-
-    Args:
-        volume: An array or a tensor; it may lie on disk.
-        places: Its voxel coordinates, ``(..., 3)``.
-
-    Returns:
-        The first voxel of the part, ``(3,)``, and the part.
-    """
-    along, last = [places[..., axis] for axis in range(3)], np.array(volume.shape[1:]) - 1
-    low = np.clip(np.floor([each.min() for each in along]).astype(int), 0, last)
-    high = np.clip(np.ceil([each.max() for each in along]).astype(int), low, last)
-    part = volume[:, low[0] : high[0] + 1, low[1] : high[1] + 1, low[2] : high[2] + 1]
-    return low, part
-
-
-def unit_coordinates(voxels: Tensor, shape: Sequence[int]) -> Tensor:
-    """Voxel coordinates ``(..., 3)`` to what ``grid_sample`` wants: in [-1, 1], last axis first."""
-    extent = torch.tensor([max(side - 1, 1) for side in shape], dtype=voxels.dtype)
-    return (2 * voxels / extent - 1).flip(-1)
 
 
 def place(

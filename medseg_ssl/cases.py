@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +13,8 @@ import torch
 
 from common.batch import IGNORE, Grid
 from common.errors import DataError, GridMismatch
-from medseg_ssl.files import is_there, open_volume, pieces, unreadable
+from medseg_ssl.files import is_there, open_volume, pieces
+from medseg_ssl.voxels import Voxels, along, read_voxels
 
 Corner: TypeAlias = tuple[int, int, int]  # a voxel, by its index along each axis
 Sides: TypeAlias = tuple[int, int, int]  # the size of a box in voxels
@@ -69,9 +69,13 @@ class VolumeCase:
         Raises:
             DataError: When the label cannot be read, or holds a value that is no class.
         """
-        if self.label is None:
-            return None
-        return torch.from_numpy(to_classes(read_label(self.label), self))
+        classes = self.classes
+        return None if classes is None else torch.from_numpy(classes).to(torch.int64)
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """The same as uint8, an eighth of the memory."""
+        return None if self.label is None else to_classes(stored_label(self.label), self)
 
     @property
     def is_there(self) -> bool:
@@ -94,25 +98,31 @@ class VolumeCase:
         return UnlabeledVolume(id=self.id, images=self.images)
 
 
-def to_classes(label: np.ndarray, case: VolumeCase) -> np.ndarray:
-    """Label values to class indices, int64.
+def to_classes(label: Voxels, case: VolumeCase) -> np.ndarray:
+    """Label values ``(X, Y, Z)`` to class indices, uint8.
 
     Raises:
         DataError: Naming the values that are no class.
     """
-    target = np.full(label.shape, -1, dtype=np.int64)
-    if case.ignore is not None:
-        target[label == case.ignore] = IGNORE
-    for index, value in enumerate(case.values):
-        target[label == value] = index
-    strange = [f"{value:g}" for value in np.unique(label[target < 0])]
+    classes = np.empty(label.shape, dtype=np.uint8)
+    strange: set[float] = set()
+    for some in along(label.shape, 2):
+        values = label[:, :, some]
+        index = np.full(values.shape, -1, dtype=np.int16)
+        if case.ignore is not None:
+            index[values == case.ignore] = IGNORE
+        for position, value in enumerate(case.values):
+            index[values == value] = position
+        strange.update(np.unique(values[index < 0]).tolist())
+        classes[:, :, some] = index
     if strange:
+        told = [f"{value:g}" for value in sorted(strange)]
         raise DataError(
-            f"case '{case.id}': label {case.label} holds the values {', '.join(strange[:8])}, "
+            f"case '{case.id}': label {case.label} holds the values {', '.join(told[:8])}, "
             f"which are none of the classes {list(case.values)}. List them in domain.classes, "
             "or declare one of them as domain.ignore_value."
         )
-    return target
+    return classes
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -121,11 +131,7 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         DataError: When the file is absent, truncated or of another format.
     """
-    image = open_volume(path)
-    try:
-        return np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(unreadable(path, error)) from None
+    return read_voxels(path)[...]
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -134,10 +140,19 @@ def read_label(path: Path) -> np.ndarray:
     Raises:
         DataError: When the file is unreadable or not 3D.
     """
-    label = read_array(path)
-    while label.ndim > 3 and label.shape[-1] == 1:
-        label = label[..., 0]
-    if label.ndim != 3:
+    return stored_label(path)[...]
+
+
+def stored_label(path: Path) -> Voxels:
+    """The same as the file holds them, scaled part by part.
+
+    Raises:
+        DataError: When the file is unreadable or not 3D.
+    """
+    label = read_voxels(path)
+    while len(label.shape) > 3 and label.shape[-1] == 1:
+        label = replace(label, stored=label.stored[..., 0])
+    if len(label.shape) != 3:
         raise DataError(
             f"label {path} has shape {label.shape}: expected three axes with one class value per "
             "voxel. Merge one-hot channels into one volume of values."

@@ -24,22 +24,23 @@ from common.batch import (
     confidence_map,
     label_map,
 )
-from common.domain import Measure, ReportText, Split, Task
+from common.domain import Measure, ReportText, Split, Task, Watch
 from common.errors import DataError
 from common.networks import blaming, of_peer
 from common.sampling import TwoStream
 from common.splits import SPLITS, names_of
-from medseg_ssl import batches, inspection, measures
-from medseg_ssl.cases import VolumeCase, read_array
+from medseg_ssl import batches, inspection, measures, preparation
+from medseg_ssl.cases import UnlabeledVolume, VolumeCase, read_array
 from medseg_ssl.cohort import cohort
 from medseg_ssl.export import MOST, write_labels, write_shares
 from medseg_ssl.figures import draw_volume
 from medseg_ssl.files import pieces
 from medseg_ssl.hints import WeakLabels
 from medseg_ssl.inference import predict_volume
+from medseg_ssl.intensity import Window
 from medseg_ssl.layouts import found, read_catalog
 from medseg_ssl.look import look
-from medseg_ssl.preprocess import Recipe, Volume, Window, normalized, preprocess, restore
+from medseg_ssl.preprocess import Recipe, Volume, normalized, preprocess, restore
 from medseg_ssl.settings import MedsegSettings
 from medseg_ssl.statements import facts_of, files_of, weak_labels_of
 from medseg_ssl.store import Store
@@ -66,21 +67,28 @@ class Volumes:
     def pixel(self) -> Pixel:
         return Pixel(self.recipe.spacing_mm, "mm")
 
+    def prepare(self, watch: Watch) -> None:
+        """Preprocess the cases of the training into the cache."""
+        channels, store = self.task.channels, self.store
+        labeled, unlabeled = self._trained
+        preparation.prepare(
+            [
+                *(store.wanted_volume(case, channels) for case in labeled),
+                *(store.wanted_volume(volume, channels) for volume in unlabeled),
+                *(store.wanted_target(case) for case in labeled),
+                *(store.wanted_sets(*one) for one in self._said.of_all(unlabeled)),
+            ],
+            self.recipe,
+            store.folder,
+            memory_mb=self.settings.preprocess_memory_mb,
+            watch=watch,
+        )
+
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None
     ) -> Iterator[Batch]:
-        size = self.settings.batch
-        labeled = [*self.cases("labeled")]
-        unlabeled = [case.without_label() for case in self.cases("unlabeled") if size.unlabeled > 0]
-        said = self._said
-        self.store.prepare(
-            [
-                *(functools.partial(self.store.volume, case.images) for case in labeled),
-                *(functools.partial(self.store.target, case) for case in labeled),
-                *(functools.partial(self.store.volume, volume.images) for volume in unlabeled),
-                *(functools.partial(self.store.class_sets, *one) for one in said.of_all(unlabeled)),
-            ]
-        )
+        self.prepare(lambda what, done, total: None)
+        size, (labeled, unlabeled) = self.settings.batch, self._trained
         cutting = batches.Cutting(
             patch=self.settings.patch,
             channels=self.task.channels,
@@ -89,7 +97,7 @@ class Volumes:
         )
         return TwoStream(
             batches.LabeledPool(self.store, labeled, cutting),
-            batches.UnlabeledPool(self.store, unlabeled, cutting, said),
+            batches.UnlabeledPool(self.store, unlabeled, cutting, self._said),
             size=size if unlabeled else size.model_copy(update={"unlabeled": 0}),
             seed=seed,
             extra=[(extra or {}).get(case.id, 0) for case in labeled],
@@ -150,7 +158,7 @@ class Volumes:
         volume = self._volume(case)
         probs = predict_volume(
             network,
-            torch.from_numpy(np.array(volume.image)),
+            torch.from_numpy(np.require(volume.image, requirements="W")),
             patch=self.settings.patch,
             classes=len(self.task.classes),
             settings=self.settings.inference,
@@ -246,6 +254,13 @@ class Volumes:
     def _cohort(self, names: Sequence[str]) -> str:
         cases = [self._by_name[name] for name in names if name in self._by_name]
         return cohort(cases, knows_patients=read_catalog(self.settings.data).knows_patients)
+
+    @property
+    def _trained(self) -> tuple[list[VolumeCase], list[UnlabeledVolume]]:
+        """The labeled cases, and the unlabeled ones where some are looked at."""
+        asked = self.settings.batch.unlabeled > 0
+        unlabeled = [case.without_label() for case in self.cases("unlabeled") if asked]
+        return [*self.cases("labeled")], unlabeled
 
     @functools.cached_property
     def _said(self) -> WeakLabels:

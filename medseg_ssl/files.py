@@ -21,7 +21,7 @@ from nibabel.filebasedimages import ImageFileError
 
 from common.errors import DataError
 from medseg_ssl import h5
-from medseg_ssl.voxels import Voxels, as_nifti
+from medseg_ssl.proxy import Proxy, as_nifti
 
 NIFTI = (".nii.gz", ".nii")
 BY_ITK = (".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -137,7 +137,7 @@ def _as_nifti(header: Any, parts: int, reader: Any, path: Path) -> nib.Nifti1Ima
     affine[:3, 3] = header.GetOrigin()
     dtype = _dtype(header.GetPixelID())
     whole = shape if parts == 1 else (*shape, parts)
-    return as_nifti(Voxels(lambda: _read(reader), whole, dtype), LPS_TO_RAS @ affine)
+    return as_nifti(Proxy(lambda: _read(reader), whole, dtype), LPS_TO_RAS @ affine)
 
 
 def _read(reader: Any) -> np.ndarray:  # noqa: ANN401

@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 
 from common.errors import DataError
-from medseg_ssl.voxels import Voxels, as_nifti
+from medseg_ssl.proxy import Proxy, as_nifti
 
 SUFFIXES = (".h5", ".hdf5")
 IMAGE, LABEL = "image", "label"
@@ -144,7 +144,7 @@ def open_h5(path: Path) -> nib.Nifti1Image:
         with _open(file) as again:
             return np.asarray(again[key][()]).transpose(axes)
 
-    voxels = Voxels(read, tuple(shape[axis] for axis in axes), dtype)
+    voxels = Proxy(read, tuple(shape[axis] for axis in axes), dtype)
     return as_nifti(voxels, np.diag([*spacing_mm, 1.0]))
 
 

@@ -5,28 +5,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from common.errors import DataError
 from common.settings import Settings
+from medseg_ssl.allowance import MEMORY_MB, OVERHEAD, THREADS, Allowance, stored_bytes
 from medseg_ssl.cases import (
     VolumeCase,
     describe_difference,
-    read_array,
     read_geometry,
-    read_label,
     same_grid,
+    stored_label,
     two_places,
 )
 from medseg_ssl.h5 import unsaid
 from medseg_ssl.preprocess import ras
 from medseg_ssl.store import stamps
+from medseg_ssl.voxels import Voxels, along, read_voxels
 
 VERSION = 3
 """Counts up when a look sees more, so that no old one is read."""
@@ -59,43 +62,42 @@ def look_at(cases: Sequence[VolumeCase], cache: Path) -> list[Look]:
 
     Looks are kept in ``cache``; where it cannot be written, nothing is kept.
     """
-    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
-        return list(pool.map(lambda case: _remembered(case, cache.expanduser()), cases))
+    kept, allowance = cache.expanduser(), Allowance(MEMORY_MB)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda case: _remembered(case, kept, allowance), cases))
 
 
 def look(case: VolumeCase) -> Look:
     """Read image and label of ``case`` and tell what they are like. Raises nothing for data."""
     try:
         geometry = case.geometry
-        arrays = [read_array(path) for path in case.images]
+        files = [read_voxels(path) for path in case.images]
     except DataError as error:
         return Look(problems=(f"case '{case.id}': {error}",))
+    seen = [_values_of(file) for file in files]
     problems, warnings = [], []
-    for path, array in zip(case.images, arrays, strict=True):
+    for path, values in zip(case.images, seen, strict=True):
         told = [said for said in (two_places(path), unsaid(path)) if said]
         warnings += [f"case '{case.id}': {said}" for said in told]
-        problems += [f"case '{case.id}': {fault}" for fault in _image_faults(path, array)]
+        problems += [f"case '{case.id}': {fault}" for fault in _image_faults(path, values)]
     voxels, foreground = None, None
     if case.label is not None:
         try:
-            label, remarks = _label(case.label, case)
+            label, voxels, remarks = _label(case.label, case)
             warnings += [f"case '{case.id}': {remark}" for remark in remarks]
-            values, counts = np.unique(label, return_counts=True)
-            voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
-            foreground = _percentiles(arrays, label)
+            foreground = _percentiles(files, label)
         except DataError as error:
             problems.append(f"case '{case.id}': {error}")
     shape, spacing_mm = ras(geometry)
-    finite = [array[np.isfinite(array)] for array in arrays]
     return Look(
         shape=shape,
         spacing_mm=spacing_mm,
         orientation=geometry.orientation,
         channels=geometry.channels,
-        dtype=str(np.result_type(*arrays)),
-        low=min((float(array.min()) for array in finite if array.size), default=0.0),
-        high=max((float(array.max()) for array in finite if array.size), default=0.0),
-        zeros=max(float((array == 0).mean()) for array in arrays),
+        dtype=str(np.result_type(*(file.dtype for file in files))),
+        low=min((float(values.low.min()) for values in seen if values.finite), default=0.0),
+        high=max((float(values.high.max()) for values in seen if values.finite), default=0.0),
+        zeros=max(values.zeros for values in seen),
         foreground=foreground,
         label_voxels=voxels,
         problems=tuple(problems),
@@ -103,70 +105,99 @@ def look(case: VolumeCase) -> Look:
     )
 
 
-def _image_faults(path: Path, array: np.ndarray) -> list[str]:
-    broken = int(array.size - np.isfinite(array).sum())
-    if broken:
+class _Values(NamedTuple):
+    """What the voxels of one file are like."""
+
+    low: np.ndarray  # of each channel, of the finite ones
+    high: np.ndarray  # likewise
+    finite: int
+    broken: int  # NaN or infinite
+    zeros: float  # share
+
+
+def _values_of(file: Voxels) -> _Values:
+    low, high, finite, zeros = [], [], 0, 0
+    for part in file.parts():
+        flat = part.reshape(-1, prod(part.shape[3:]), order="F")
+        zeros += int((flat == 0).sum())
+        finite += flat.size
+        if flat.dtype.kind == "f":
+            sound = np.isfinite(flat)
+            finite -= int((~sound).sum())
+            low.append(flat.min(axis=0, where=sound, initial=np.inf))
+            high.append(flat.max(axis=0, where=sound, initial=-np.inf))
+        else:
+            low.append(flat.min(axis=0))
+            high.append(flat.max(axis=0))
+    size = prod(file.shape)
+    extremes = np.min(low, axis=0), np.max(high, axis=0)
+    return _Values(*extremes, finite=finite, broken=size - finite, zeros=zeros / size)
+
+
+def _image_faults(path: Path, values: _Values) -> list[str]:
+    if values.broken:
         return [
-            f"{path} holds {broken} NaN or infinite voxels. Replace them (0 is usual outside the "
-            "body), or remove the case."
+            f"{path} holds {values.broken} NaN or infinite voxels. Replace them (0 is usual "
+            "outside the body), or remove the case."
         ]
-    flat = array.reshape(*array.shape[:3], -1)
-    constant = [c for c in range(flat.shape[-1]) if flat[..., c].min() == flat[..., c].max()]
+    constant = np.flatnonzero(values.low == values.high)
     return [
-        f"{path}: every voxel of channel {channel} is {flat[0, 0, 0, channel]:g}, so there is "
+        f"{path}: every voxel of channel {channel} is {values.low[channel]:g}, so there is "
         "nothing to see. Export it again, or remove the case."
         for channel in constant
     ]
 
 
-def _label(path: Path, case: VolumeCase) -> tuple[np.ndarray, list[str]]:
-    """The integer label of a case, and remarks on it.
+def _label(path: Path, case: VolumeCase) -> tuple[Voxels, dict[int, int], list[str]]:
+    """The label of a case, the voxels of each of its values, and remarks on it.
 
     Raises:
         DataError: When it is unusable.
     """
-    label, geometry = read_label(path), read_geometry([path])
+    label, geometry = stored_label(path), read_geometry([path])
     if not same_grid(case.geometry, geometry):
         difference = describe_difference(case.images[0], case.geometry, path, geometry)
         raise DataError(
             f"{difference} They must share one grid: resample the label (nearest), or remove the "
             "case."
         )
-    if label.dtype.kind != "f":
-        values = np.unique(label)
-        remarks = []
-    else:
-        if not np.isfinite(label).all() or (label != np.rint(label)).any():
+    counts: Counter[float] = Counter()
+    is_float = label.dtype.kind == "f"
+    for part in label.parts():
+        broken = part[~np.isfinite(part) | (part != np.rint(part))] if is_float else part[:0]
+        if broken.size:
             raise DataError(
                 f"label {path} holds values that are no whole numbers, such as "
-                f"{_example(label):g}. Labels must not be interpolated: export it again, or "
+                f"{float(broken[0]):g}. Labels must not be interpolated: export it again, or "
                 "resample it with nearest."
             )
-        values = np.unique(label)
-        remarks = [f"label {path} is stored as {label.dtype}; its values are whole and are used."]
-    if len(values) > MOST_VALUES:
+        values, found = np.unique(part, return_counts=True)
+        counts.update(dict(zip(values.tolist(), found.tolist(), strict=True)))
+    if len(counts) > MOST_VALUES:
         raise DataError(
-            f"label {path} holds {len(values)} different values: that is an image, not a label. "
+            f"label {path} holds {len(counts)} different values: that is an image, not a label. "
             "Check that image and label are not swapped."
         )
-    return label.astype(np.int64), remarks
+    remarks = []
+    if is_float:
+        remarks = [f"label {path} is stored as {label.dtype}; its values are whole and are used."]
+    return label, {int(value): counts[value] for value in sorted(counts)}, remarks
 
 
-def _example(label: np.ndarray) -> float:
-    return float(label[~np.isfinite(label) | (label != np.rint(label))][0])
-
-
-def _percentiles(arrays: Sequence[np.ndarray], label: np.ndarray) -> tuple[float, float] | None:
-    inside = label > 0
-    found = [array[inside] for array in arrays if array.shape[:3] == label.shape]
-    values = np.concatenate([each.ravel() for each in found]) if found else np.empty(0)
+def _percentiles(files: Sequence[Voxels], label: Voxels) -> tuple[float, float] | None:
+    alike = [file for file in files if file.shape[:3] == label.shape]
+    found = []
+    for some in along(label.shape, 2):
+        inside = label[:, :, some] > 0
+        found += [file[:, :, some][inside].ravel() for file in alike]
+    values = np.concatenate(found) if found else np.empty(0)
     if values.size == 0 or not np.isfinite(values).all():
         return None
     low, high = np.percentile(values, [0.5, 99.5])
     return float(low), float(high)
 
 
-def _remembered(case: VolumeCase, cache: Path) -> Look:
+def _remembered(case: VolumeCase, cache: Path, allowance: Allowance) -> Look:
     try:
         files = stamps([*case.images, *([case.label] if case.label else [])])
     except OSError:
@@ -175,10 +206,19 @@ def _remembered(case: VolumeCase, cache: Path) -> Look:
     path = cache / "looks" / f"{digest}.json"
     with contextlib.suppress(OSError, ValueError):
         return Look.model_validate_json(path.read_text(encoding="utf-8"))
-    seen = look(case)
+    with allowance.take(_needed(case)):
+        seen = look(case)
     temporary = path.with_name(f".{digest}.{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(seen.model_dump_json(), encoding="utf-8")
         temporary.replace(path)
     return seen
+
+
+def _needed(case: VolumeCase) -> int:
+    """Bytes: the files as they are stored, and the voxels in the label once more."""
+    files = [*case.images, *([case.label] if case.label else [])]
+    with contextlib.suppress(DataError):  # the look will tell
+        return OVERHEAD + 2 * stored_bytes(files)
+    return OVERHEAD

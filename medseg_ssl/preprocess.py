@@ -1,67 +1,36 @@
 """From files to arrays a network can eat, and back to the grid of the files.
 
-The preprocessed grid runs to the right, the front and the top (RAS), at one spacing. All of it
-is done by MONAI's transforms; what is ours is the way back.
+The preprocessed grid runs to the right, the front and the top (RAS), at one spacing. Where it lies
+is MONAI's to say; values are brought there and back slab by slab, so that a volume takes the memory
+of its file and of its result, and little more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import (
-    Compose,
-    NormalizeIntensity,
-    Orientation,
-    ScaleIntensityRange,
-    Spacing,
-    Transform,
-)
-from pydantic import Field
+from monai.data.utils import AFFINE_TOL
+from monai.transforms import Orientation, Spacing
 from torch import Tensor
 
 from common.batch import ClassMap, ClassVolume
 from common.errors import DataError
 from common.room import room
 from common.settings import PositiveReal, Settings
-from medseg_ssl.augment import around, corners, unit_coordinates
-from medseg_ssl.cases import Geometry, Sides, VolumeCase, read_array
-from medseg_ssl.files import open_volume
+from medseg_ssl.cases import Geometry, Sides, VolumeCase, read_geometry
+from medseg_ssl.intensity import AnyNormalize, ZScore, normalize
+from medseg_ssl.resampling import nearest as nearest_of
+from medseg_ssl.resampling import sampled, slabs, turn_to
+from medseg_ssl.voxels import Channels, Voxels, along, read_voxels
 
 MOST_PER_CLASS = 10_000
 """Voxels of a class that oversampling chooses among."""
-
-
-class ZScore(Settings):
-    """Each channel of each volume to mean 0 and standard deviation 1: for MRI, without units."""
-
-    name: Literal["zscore"] = "zscore"
-
-
-class ZScoreNonzero(Settings):
-    """The same of all voxels but those that are 0, which stay 0: for MRI without its surroundings.
-
-    Else the share of empty voxels, and not the tissue, decides how bright tissue is.
-    """
-
-    name: Literal["zscore_nonzero"] = "zscore_nonzero"
-
-
-class Window(Settings):
-    """Clip to a window and map it to -1 to 1: for CT, whose units mean the same everywhere."""
-
-    name: Literal["window"] = "window"
-    window_hu: tuple[float, float]
-
-
-AnyNormalize = Annotated[ZScore | ZScoreNonzero | Window, Field(discriminator="name")]
-"""What ``normalize:`` may say in a YAML file."""
 
 
 class Recipe(Settings):
@@ -81,63 +50,70 @@ class Volume(NamedTuple):
 def preprocess(images: Sequence[Path], recipe: Recipe) -> Volume:
     """Read, turn to RAS, resample, normalize.
 
+    Where the spacing is that of the file, no value is interpolated. Elsewhere they are those of
+    MONAI's ``Spacing``, linear, and beyond the edge those at the edge.
+
     Raises:
         DataError: When the image cannot be read or holds NaN or infinite values.
     """
-    loaded = _load(images)
-    if not bool(torch.isfinite(loaded).all()):
-        raise DataError(
-            f"{images[0]} holds NaN or infinite voxels. Replace them (0 is usual outside the "
-            "body), or remove its case."
-        )
-    made = Compose([*_to_grid(recipe, "bilinear"), _normalization(recipe.normalize)])(loaded)
-    image = made.as_tensor().to(torch.float32).contiguous().numpy()
-    return Volume(image=image, affine=np.asarray(made.affine, dtype=np.float64))
+    files, geometry = [read_voxels(path) for path in images], read_geometry(images)
+    _require_finite(images, files)
+    grid = grid_of(geometry, recipe)
+    made = _resampled(Channels.of(files), np.linalg.inv(geometry.affine) @ grid.affine, grid.shape)
+    return Volume(image=normalize(made, recipe.normalize), affine=grid.affine)
 
 
 def normalized(images: Sequence[Path], recipe: Recipe) -> Tensor:
     """The same image on the grid of its file, ``(C, X, Y, Z)`` float32, not resampled."""
-    made = _normalization(recipe.normalize)(_load(images))
-    image: Tensor = made.as_tensor().to(torch.float32)
-    return image
+    channels = Channels.of([read_voxels(path) for path in images])
+    image = _resampled(channels, np.eye(4), channels.shape[1:])
+    return torch.from_numpy(normalize(image, recipe.normalize))
 
 
 def preprocess_label(case: VolumeCase, recipe: Recipe) -> np.ndarray:
     """Class indices of ``case`` on its preprocessed grid, uint8; nearest, IGNORE kept."""
-    truth = case.truth
-    assert truth is not None
-    return nearest(truth.numpy(), case.geometry, recipe)
+    classes = case.classes
+    assert classes is not None
+    return nearest(classes, case.geometry, recipe)
 
 
 def nearest(label: np.ndarray, geometry: Geometry, recipe: Recipe) -> np.ndarray:
     """Class indices ``(X, Y, Z)`` of a file on its preprocessed grid, uint8."""
-    values = torch.from_numpy(label.astype(np.float32))[None]
-    placed = MetaTensor(values, affine=torch.from_numpy(geometry.affine))
-    made = Compose(_to_grid(recipe, "nearest"))(placed)
-    return np.asarray(made.as_tensor()[0].round().to(torch.uint8).contiguous())
+    grid = grid_of(geometry, recipe)
+    matrix = np.linalg.inv(geometry.affine) @ grid.affine
+    turn = turn_to(matrix, label.shape, grid.shape)
+    if turn is not None:
+        return np.ascontiguousarray(turn.of(label), dtype=np.uint8)
+    made = np.empty(grid.shape, dtype=np.uint8)
+    for rows, sources in slabs(matrix, label.shape, grid.shape):
+        made[rows] = nearest_of(label, sources)
+    return made
 
 
 def grid_of(geometry: Geometry, recipe: Recipe) -> Geometry:
     """The preprocessed grid of a file; computes no voxel."""
     nothing = torch.zeros(1).expand(1, *geometry.shape)
     placed = MetaTensor(nothing, affine=torch.from_numpy(geometry.affine))
-    for step in _to_grid(recipe, "nearest"):
-        placed = step(placed, lazy=True)
-    x, y, z = (int(side) for side in placed.peek_pending_shape())
-    affine = np.asarray(placed.peek_pending_affine(), dtype=np.float64)
-    return Geometry((x, y, z), affine, geometry.channels)
+    turned = Orientation(axcodes="RAS", labels=None)(placed, lazy=True)
+    spaced = Spacing(pixdim=recipe.spacing_mm)(turned, lazy=True)
+    one, other = _pending(turned), _pending(spaced)
+    shape, affine = one if _same(one, other) else other
+    return Geometry(shape, affine, geometry.channels)
 
 
 def foreground_voxels(target: np.ndarray) -> np.ndarray:
     """At most :data:`MOST_PER_CLASS` random voxels of each class but 0, ``(N, 4)`` int32."""
     rng, rows = np.random.default_rng(0), [np.empty((0, 4), dtype=np.int32)]
-    flat = target.ravel()
-    for index in np.unique(flat):
+    pieces = [target[some] for some in along(target.shape, 0)]
+    counts = np.array([np.bincount(piece.ravel(), minlength=256) for piece in pieces])
+    for index in np.flatnonzero(counts.sum(axis=0)):
         if index in (0, 255):
             continue
-        voxels = np.flatnonzero(flat == index)
-        if len(voxels) > MOST_PER_CLASS:
-            voxels = np.sort(rng.choice(voxels, MOST_PER_CLASS, replace=False))
+        count = int(counts[:, index].sum())
+        wanted = np.arange(min(count, MOST_PER_CLASS))
+        if count > MOST_PER_CLASS:
+            wanted = np.sort(rng.choice(count, MOST_PER_CLASS, replace=False))
+        voxels = _of_rank(pieces, int(index), counts[:, index], wanted)
         place = np.stack(np.unravel_index(voxels, target.shape), axis=1)
         rows.append(np.insert(place, 0, index, axis=1).astype(np.int32))
     return np.concatenate(rows)
@@ -161,10 +137,14 @@ def restore(
         ``(K, X, Y, Z)`` in file array order.
     """
     back = np.linalg.inv(affine) @ geometry.affine  # voxel of the file to preprocessed voxel
-    turned = _turned(probs, back, geometry.shape)
-    if turned is not None:
-        return turned
-    return _resampled(probs, back, room((len(probs), *geometry.shape), memory_mb))
+    turn = turn_to(back, probs.shape[1:], geometry.shape)
+    if turn is not None:
+        return turn.of_tensor(probs)
+    made = room((len(probs), *geometry.shape), memory_mb)
+    for rows, sources in slabs(back, probs.shape[1:], geometry.shape):
+        slab = sampled(probs, sources)
+        made[:, rows] = slab / slab.sum(dim=0, keepdim=True).clamp_min(1e-6)
+    return made
 
 
 def ras(geometry: Geometry) -> tuple[Sides, tuple[float, float, float]]:
@@ -176,65 +156,58 @@ def ras(geometry: Geometry) -> tuple[Sides, tuple[float, float, float]]:
     return (x, y, z), (spacing[0], spacing[1], spacing[2])
 
 
-def _load(images: Sequence[Path]) -> MetaTensor:
-    """All channels of a case ``(C, X, Y, Z)`` float32, where they lie."""
-    each = [read_array(path).astype(np.float32) for path in images]
-    channels = np.concatenate([array.reshape(*array.shape[:3], -1) for array in each], axis=-1)
-    affine = np.asarray(open_volume(images[0]).affine, dtype=np.float64)
-    loaded = torch.from_numpy(np.ascontiguousarray(np.moveaxis(channels, -1, 0)))
-    return MetaTensor(loaded, affine=torch.from_numpy(affine))
+def _require_finite(images: Sequence[Path], files: Sequence[Voxels]) -> None:
+    for file in files:
+        if file.dtype.kind == "f" and not all(_is_finite(part) for part in file.parts()):
+            raise DataError(
+                f"{images[0]} holds NaN or infinite voxels. Replace them (0 is usual outside the "
+                "body), or remove its case."
+            )
 
 
-def _to_grid(recipe: Recipe, mode: str) -> list[Transform]:
-    return [
-        Orientation(axcodes="RAS", labels=None),
-        Spacing(pixdim=recipe.spacing_mm, mode=mode, padding_mode="border"),
-    ]
+def _is_finite(part: np.ndarray) -> bool:
+    return bool(np.isfinite(part.astype(np.float32)).all())
 
 
-def _normalization(normalize: AnyNormalize) -> Transform:
-    made: Transform
-    match normalize:
-        case ZScore():
-            made = NormalizeIntensity(channel_wise=True)
-        case ZScoreNonzero():
-            made = NormalizeIntensity(nonzero=True, channel_wise=True)
-        case Window(window_hu=(low, high)):
-            made = ScaleIntensityRange(low, high, b_min=-1.0, b_max=1.0, clip=True)
+def _resampled(channels: Channels, matrix: np.ndarray, shape: Sides) -> np.ndarray:
+    """``(C, *shape)`` float32; ``matrix`` leads from its voxels to those of the file."""
+    made = np.empty((channels.shape[0], *shape), dtype=np.float32)
+    turn = turn_to(matrix, channels.shape[1:], shape)
+    if turn is not None:
+        turned = channels.turned(turn.of)
+        for some in along(made.shape, 1):
+            made[:, some] = turned[:, some]
+        return made
+    for rows, sources in slabs(matrix, channels.shape[1:], shape):
+        made[:, rows] = sampled(channels, sources, dtype=torch.float64)
     return made
 
 
-def _turned(probs: ClassVolume, back: np.ndarray, shape: Sides) -> ClassMap | None:
-    """The same voxels in the order of the file; None where they are not the same."""
-    turn = np.rint(back[:3, :3])
-    if not np.allclose(back[:3, :3], turn, atol=1e-4):
-        return None
-    if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
-        return None
-    axes = [int(np.flatnonzero(turn[:, axis])[0]) for axis in range(3)]
-    mirrored = [axis for axis in range(3) if turn[axes[axis], axis] < 0]
-    sides = probs.shape[1:]
-    first = [sides[axes[axis]] - 1 if axis in mirrored else 0 for axis in range(3)]
-    same_shape = tuple(sides[axis] for axis in axes) == tuple(shape)
-    if not same_shape or not np.allclose(back[axes, 3], first, atol=1e-2):
-        return None
-    ordered = probs.permute(0, *(1 + axis for axis in axes))
-    return ordered.flip([1 + axis for axis in mirrored]) if mirrored else ordered
+def _pending(placed: MetaTensor) -> tuple[Sides, np.ndarray]:
+    x, y, z = (int(side) for side in placed.peek_pending_shape())
+    return (x, y, z), np.asarray(placed.peek_pending_affine(), dtype=np.float64)
 
 
-def _resampled(probs: ClassVolume, back: np.ndarray, made: ClassMap) -> ClassMap:
-    """Linear interpolation into ``made``, slab by slab: few voxels at a time are in memory."""
-    shape = made.shape[1:]
-    rows = max(1, 2_000_000 // (shape[1] * shape[2]))
-    for first in range(0, shape[0], rows):
-        last = min(first + rows, shape[0])
-        ranges = np.arange(first, last), np.arange(shape[1]), np.arange(shape[2])
-        voxels = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1)
-        sources = voxels @ back[:3, :3].T + back[:3, 3]
-        low, box = around(probs, corners(sources))
-        grid = unit_coordinates(torch.from_numpy((sources - low).astype(np.float32)), box.shape[1:])
-        (slab,) = F.grid_sample(
-            box.float()[None], grid[None], padding_mode="border", align_corners=True
-        )
-        made[:, first:last] = slab / slab.sum(dim=0, keepdim=True).clamp_min(1e-6)
-    return made
+def _same(one: tuple[Sides, np.ndarray], other: tuple[Sides, np.ndarray]) -> bool:
+    """Up to what MONAI takes for the same, and does not resample."""
+    return one[0] == other[0] and np.allclose(one[1], other[1], atol=AFFINE_TOL)
+
+
+def _of_rank(
+    pieces: Sequence[np.ndarray], index: int, counts: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """Flat positions of some voxels of class ``index``: its first, its second, as ``wanted`` says.
+
+    Args:
+        pieces: Of an array, in order.
+        index: The class.
+        counts: Its voxels in each piece.
+        wanted: Sorted, from 0.
+    """
+    found, before, start = [], 0, 0
+    for piece, count in zip(pieces, counts.tolist(), strict=True):
+        here = wanted[np.searchsorted(wanted, before) : np.searchsorted(wanted, before + count)]
+        if len(here):
+            found.append(start + np.flatnonzero(piece.ravel() == index)[here - before])
+        before, start = before + count, start + piece.size
+    return np.concatenate(found)

@@ -12,11 +12,12 @@ from common.batch import IGNORE
 from common.config import DomainSettings, Run
 from common.settings import Count, Fraction, Positive, PositiveReal, Settings
 from common.splits import Splits
+from medseg_ssl.allowance import MEMORY_MB
 from medseg_ssl.augment import StrongView, WeakView
 from medseg_ssl.inference import InferenceSettings
+from medseg_ssl.intensity import AnyNormalize, ZScore
 from medseg_ssl.measures import MeasureSettings
 from medseg_ssl.networks import AnyNetwork, UNet
-from medseg_ssl.preprocess import AnyNormalize, ZScore
 from medseg_ssl.weak_labels import VolumeLegend, VolumeWeakLabelFiles
 
 CACHE = Path("~/.cache/seg-ssl/medseg")
@@ -51,6 +52,7 @@ class MedsegSettings(DomainSettings):
 
     data: Path  # a folder, or a .csv manifest; counted from where the command runs
     cache: Path = CACHE
+    preprocess_memory_mb: Positive = MEMORY_MB  # of the cases that are preprocessed at once
     splits: Splits
     channels: Annotated[tuple[str, ...], Field(min_length=1)] = ("image",)
     classes: Annotated[tuple[ClassSettings, ...], Field(min_length=2, max_length=IGNORE)]

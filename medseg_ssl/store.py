@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from medseg_ssl.cases import UnlabeledVolume, VolumeCase
 from medseg_ssl.files import pieces, stem
 from medseg_ssl.h5 import key_of
 from medseg_ssl.hints import sets_of
+from medseg_ssl.preparation import Wanted
 from medseg_ssl.preprocess import (
     Recipe,
     Volume,
@@ -30,7 +29,7 @@ from medseg_ssl.preprocess import (
 )
 from medseg_ssl.weak_labels import VolumeHints
 
-VERSION = 1
+VERSION = 2
 """Counts up when the same settings would make other arrays, so that no old cache is read."""
 
 
@@ -78,8 +77,7 @@ class Store:
         Raises:
             DataError: When what is said of it cannot be used.
         """
-        drawn = [hints.scribble.path] if hints.scribble else []
-        name = self._name([*volume.images, *drawn], hints.digest, [*classes])
+        name = self._sets_name(volume, hints, classes)
 
         def make() -> dict[str, np.ndarray]:
             return sets_of(volume, hints, self.recipe, classes)._asdict()
@@ -87,15 +85,41 @@ class Store:
         table = self._array(name, "table", make)
         return ClassSets(row=self._array(name, "row", make), table=np.array(table))
 
-    def prepare(self, tasks: Iterable[Callable[[], object]]) -> None:
-        """Build what is missing, on several threads.
+    def wanted_volume(self, case: VolumeCase | UnlabeledVolume, channels: int) -> Wanted:
+        """The image of a case, to be made beforehand."""
+        return Wanted(
+            case=case.id,
+            images=case.images,
+            files=case.images,
+            path=self._path(self._name(case.images), "image"),
+            make=lambda: self.volume(case.images),
+            bytes_per_voxel=4 * channels,
+        )
 
-        Raises:
-            DataError: When a file cannot be used, or the cache cannot be written.
-        """
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for done in [pool.submit(task) for task in tasks]:
-                done.result()
+    def wanted_target(self, case: VolumeCase) -> Wanted:
+        """The class indices of a labeled case, and the places of its classes."""
+        assert case.label is not None
+        return Wanted(
+            case=case.id,
+            images=case.images,
+            files=[case.label],
+            path=self._path(self._label_name(case), "foreground"),
+            make=lambda: self.foreground(case),
+            bytes_per_voxel=1,
+        )
+
+    def wanted_sets(
+        self, volume: UnlabeledVolume, hints: VolumeHints, classes: Sequence[str]
+    ) -> Wanted:
+        """The classes that each voxel of an unlabeled case can have."""
+        return Wanted(
+            case=volume.id,
+            images=volume.images,
+            files=_drawn(hints),
+            path=self._path(self._sets_name(volume, hints, classes), "table"),
+            make=lambda: self.class_sets(volume, hints, classes),
+            bytes_per_voxel=1,
+        )
 
     def _labels(self, case: VolumeCase) -> dict[str, np.ndarray]:
         target = preprocess_label(case, self.recipe)
@@ -104,6 +128,11 @@ class Store:
     def _label_name(self, case: VolumeCase) -> str:
         assert case.label is not None
         return self._name([*case.images, case.label], list(case.values), case.ignore)
+
+    def _sets_name(
+        self, volume: UnlabeledVolume, hints: VolumeHints, classes: Sequence[str]
+    ) -> str:
+        return self._name([*volume.images, *_drawn(hints)], hints.digest, [*classes])
 
     def _name(self, files: Sequence[Path], *more: object) -> str:
         asked = json.dumps([[str(path) for path in files], *more])
@@ -114,12 +143,19 @@ class Store:
         return self._names[asked]
 
     def _array(self, name: str, part: str, make: Callable[[], dict[str, np.ndarray]]) -> np.ndarray:
-        path = self.folder / f"{name}.{part}.npy"
+        path = self._path(name, part)
         if not path.exists():
             for each, array in make().items():
-                write_whole(self.folder / f"{name}.{each}.npy", array)
+                write_whole(self._path(name, each), array)
         with _LOADING:
             return np.asanyarray(np.load(path, mmap_mode="r"))
+
+    def _path(self, name: str, part: str) -> Path:
+        return self.folder / f"{name}.{part}.npy"
+
+
+def _drawn(hints: VolumeHints) -> list[Path]:
+    return [hints.scribble.path] if hints.scribble else []
 
 
 def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
@@ -142,9 +178,10 @@ def write_whole(path: Path, array: np.ndarray) -> None:
             np.save(file, array)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         remedy = "Free some space" if error.errno == errno.ENOSPC else "Make it writable"
         raise DataError(
             f"the cache {path.parent} cannot be written ({error.strerror}). {remedy}, or set "
             "domain.cache to another folder."
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)  # there where it is not whole

@@ -12,7 +12,7 @@ from torch import nn
 
 from common.adapter import file_name
 from common.batch import Batch, ClassVolume, Image, Marked, Pixel, Whole
-from common.domain import Measure, ReportText, Split, Task
+from common.domain import Measure, ReportText, Split, Task, Watch
 from common.errors import DataError
 from common.networks import blaming, of_peer
 from common.sampling import TwoStream
@@ -46,6 +46,9 @@ class Scenes:
     @property
     def pixel(self) -> Pixel:
         return batches.pixel_of(next(iter(self.cases("labeled"))))
+
+    def prepare(self, watch: Watch) -> None:
+        """Nothing: windows are read from the files as they are."""
 
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from common.batch import IGNORE, Batch, Labeled, Pixel, Unlabeled, Whole
 from common.config import DomainSettings, Run
-from common.domain import Measure, ReportText, Task
+from common.domain import Measure, ReportText, Task, Watch
 from common.filters import CalibratedFilter
 from common.fit import Company, FitSettings, Fitted, Learner, fit
 from common.methods import Method
@@ -141,6 +141,9 @@ class ToyDomain:
     def __init__(self, settings: ToySettings) -> None:
         self.settings = settings
         self.task = Task(channels=1, classes=("rest", "disc"), colors=((0, 0, 0), (255, 0, 0)))
+
+    def prepare(self, watch: Watch) -> None:
+        pass
 
     def batches(
         self, *, seed: int, first_step: int, extra: Mapping[str, int] | None = None

@@ -92,6 +92,16 @@ def test_batches_keep_the_agreement(tmp_path):
         assert batch.unlabeled.image.shape == (2, 1, 16, 16, 16)
 
 
+def test_each_case_that_training_reads_is_preprocessed_once_and_told(tmp_path):
+    told = []
+    run = run_of(plain(tmp_path / "data"), tmp_path / "cache", method="supervised")
+    run = run.model_copy(update={"fit": run.fit.model_copy(update={"steps": 1})})
+    verbs.train(run, medseg, tmp_path / "run", prepared=lambda *said: told.append(said))
+    assert sorted(what for what, _, _ in told) == ["preprocessed c0", "preprocessed c1"]
+    assert [(done, total) for _, done, total in told] == [(1, 2), (2, 2)]
+    verbs.check(run, medseg, watch=lambda *said: pytest.fail("made again"))
+
+
 def test_training_reads_no_label_of_an_unlabeled_case(tmp_path):
     folder = plain(tmp_path / "data")
     splits = {"labeled": ["c0"], "test": ["c2"]}

@@ -15,8 +15,8 @@ from common.splits import Known, OneOf
 from medseg_ssl import draft as drafting
 from medseg_ssl.adapter import medseg
 from medseg_ssl.augment import StrongView
+from medseg_ssl.intensity import Window, ZScore, ZScoreNonzero
 from medseg_ssl.lots import draw
-from medseg_ssl.preprocess import Window, ZScore, ZScoreNonzero
 from medseg_ssl.settings import MedsegRun
 from tests.medseg_ssl.volumes import image_and_label, plain, save
 

@@ -60,13 +60,13 @@ def say(*words):
 def asked_at_once():
     yield lambda: True
 
-usual = verbs._asked_to_stop
+usual = verbs.asked_to_stop
 assert not say("check", "weak.yaml")
 assert not say("train", "weak.yaml", "--output", "whole")
-verbs._asked_to_stop = asked_at_once
+verbs.asked_to_stop = asked_at_once
 say("train", "weak.yaml", "--output", "parts")
 print("STOPPED" if not Path("parts/best.ckpt").exists() else "FINISHED")
-verbs._asked_to_stop = usual
+verbs.asked_to_stop = usual
 assert not say("train", "weak.yaml", "--output", "parts")
 assert not say("train", "weak.yaml", "--output", "free", "--set", "domain.weak_labels=null")
 assert not say("evaluate", "parts")
