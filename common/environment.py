@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -50,7 +51,7 @@ def memory_gib() -> float:
     """Of the first GPU, or of this machine where there is none."""
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(0).total_memory / 2**30)
-    if not hasattr(os, "sysconf"):  # Windows does not tell without another package
+    if sys.platform == "win32":  # which does not tell
         return math.nan
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 

@@ -84,4 +84,6 @@ def test_a_report_shows_them_and_says_nothing_where_nothing_is_known(found, tmp_
     assert '<th scope="row">39.5 to 49</th>' in page
     plain = found.model_copy(update={"subgroups": {}})
     (tmp_path / "evaluation.json").write_text(plain.model_dump_json(), "utf-8")
-    assert "Subgroups" not in write_report(tmp_path).read_text("utf-8")
+    page = write_report(tmp_path).read_text("utf-8")
+    assert "<h3>Subgroups</h3>" not in page
+    assert "None was looked at" in page
