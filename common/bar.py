@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from common.clock import News
+from common.domain import Watch
+
+
+def sparsely(say: Watch, seconds: float = 2.0) -> Watch:
+    """``say``, but not more often than every so many ``seconds``, and at the end."""
+    last = -math.inf
+
+    def told(what: str, number: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if number == total or now >= last + seconds:
+            last = now
+            say(what, number, total)
+
+    return told
 
 
 class Bar:

@@ -100,10 +100,11 @@ def init(
 def check(context: typer.Context, config: told.Config, overrides: told.Overrides = []) -> None:  # noqa: B006
     """Check a config and its data, and say how long a step takes here."""
     from common import verbs
+    from common.bar import sparsely
 
     command = _command(context)
     adapter = command.adapter()
-    _show(verbs.check(verbs.load(config, adapter, overrides), adapter, watch=_say_case))
+    _show(verbs.check(verbs.load(config, adapter, overrides), adapter, watch=sparsely(_say_case)))
     out.print(f"[green]Ready.[/] {command.name} train {config}")
 
 
@@ -118,14 +119,15 @@ def train(
 ) -> None:
     """Train, or go on where an earlier call was cut off."""
     from common import verbs
-    from common.bar import Bar
+    from common.bar import Bar, sparsely
 
     command = _command(context)
     adapter = command.adapter()
     run = verbs.load(config, adapter, overrides)
     folder = output or Path("runs") / config.stem
     with Bar(out, run.fit.steps) as bar:
-        fitted = verbs.train(run, adapter, folder, watch=bar.tell, prepared=_say_case)
+        prepared = sparsely(_say_case)
+        fitted = verbs.train(run, adapter, folder, watch=bar.tell, prepared=prepared)
     if not fitted.finished:
         out.print(
             f"Stopped at step {fitted.step} of {run.fit.steps}; nothing is lost. "

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from common.caveats import alarms
 from common.comparison import Comparison
@@ -20,7 +21,6 @@ from common.config import Run
 from common.curves import read_curves
 from common.display import ends, heading, label, number, percent, plural, share, shown
 from common.evidence import WHERE, ClassEvidence, class_rows, yaml_of
-from common.hidden_truth import said
 from common.methods_table import Row, Setting, explained, named, row_of, rows, settings_of
 from common.postprocessing import Choice
 from common.record import Diagnosis
@@ -149,7 +149,7 @@ def of_choice(found: Choice) -> Screen:
     for column in columns:
         grid.add_column(column, justify="left" if column == "refiners" else "right")
     for each in found.tried:
-        words = ", ".join(said(refiner) for refiner in each.refiners)
+        words = " + ".join(_in_words(refiner) for refiner in each.refiners)
         sign = "+" if each.difference > 0 else ""
         cells = (
             words,
@@ -159,7 +159,8 @@ def of_choice(found: Choice) -> Screen:
         )
         grid.add_row(*map(escape, cells), style="" if each.helps else "dim")
         lines.append("\t".join(cells))
-    return Screen(Group(escape(about), grid, escape(_advice(found))), [*lines, "", _advice(found)])
+    advice = Text(_advice(found), no_wrap=True, overflow="ignore")  # to be copied
+    return Screen(Group(escape(about), grid, advice), [*lines, "", advice.plain])
 
 
 def _advice(found: Choice) -> str:
@@ -167,6 +168,11 @@ def _advice(found: Choice) -> str:
         return "None of them helps beyond chance: predict as it is."
     listed = ", ".join(_flow(each) for each in found.best.refiners)
     return f'Helps: predict and evaluate with --set "refiners=[{listed}]"'
+
+
+def _in_words(refiner: AnyRefiner) -> str:
+    values = refiner.model_dump(exclude_none=True)
+    return ", ".join([str(values.pop("name")), *(f"{key} {values[key]}" for key in values)])
 
 
 def _flow(refiner: AnyRefiner) -> str:
