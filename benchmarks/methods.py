@@ -36,10 +36,12 @@ MOST_USED = (
 WHY = {
     "dhc-equal": ("dhc", ("method.difficulty_decay=1.0", "method.rarity_decay=1.0")),
     "dhc-rarity": ("dhc", ("method.difficulty_decay=1.0",)),
+    "mc_net-both": ("mc_net", ("method.supervised_loss={name: cross_entropy_dice}",)),
     "ua_mt-1.0": ("ua_mt", ("method.unlabeled_weight={name: sigmoid, end: 1.0}",)),
 }
 """Changed configs that tell why a method does not gain: class weights of DHC that stay 1 (for both
-peers, or for hard classes alone), and UA-MT with ten times its weight."""
+peers, or for hard classes alone), MC-Net with the supervised loss of most others, and UA-MT with
+ten times its weight."""
 
 SHARED = {  # single precision: few CPUs compute bfloat16 faster, and some far slower
     "medseg": (f"domain.data={DATA / 'hippocampus'}", "fit.steps=600"),

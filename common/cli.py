@@ -288,6 +288,8 @@ def _show(findings: Findings) -> None:
 def _show_screen(screen: Screen) -> None:
     if out.is_terminal:
         out.print(screen.page)
+        if screen.advice:
+            out.print(escape(screen.advice), soft_wrap=True)
     else:
         print("\n".join(screen.lines))
 

@@ -13,7 +13,6 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from common.caveats import alarms
 from common.comparison import Comparison
@@ -41,6 +40,7 @@ class Screen(NamedTuple):
 
     page: RenderableType  # for a terminal
     lines: Sequence[str]  # for grep, cut and files: tabs between columns, nothing wrapped
+    advice: str = ""  # ends the page, and is not wrapped, for it is to be copied
 
 
 def of_methods(schema: type[Run], *, width: int) -> Screen:
@@ -159,8 +159,8 @@ def of_choice(found: Choice) -> Screen:
         )
         grid.add_row(*map(escape, cells), style="" if each.helps else "dim")
         lines.append("\t".join(cells))
-    advice = Text(_advice(found), no_wrap=True, overflow="ignore")  # to be copied
-    return Screen(Group(escape(about), grid, advice), [*lines, "", advice.plain])
+    advice = _advice(found)
+    return Screen(Group(escape(about), grid), [*lines, "", advice], advice)
 
 
 def _advice(found: Choice) -> str:
