@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +51,8 @@ class Choice(NamedTuple):
     @property
     def best(self) -> Tried | None:
         """The best of those that help; None where none does."""
-        return max((each for each in self.tried if each.helps), key=_value, default=None)
+        helpful = (each for each in self.tried if each.helps)
+        return max(helpful, key=lambda each: each.value, default=None)
 
 
 def postprocess(
@@ -125,7 +125,3 @@ def _held_against(
     here = domain.headline
     low, high = (float(ends[end][here]) for end in ("low", "high"))
     return Tried(way, float(b[here]), float(b[here] - a[here]), low, high)
-
-
-def _value(tried: Tried) -> float:
-    return -math.inf if math.isnan(tried.value) else tried.value

@@ -24,8 +24,8 @@ from medseg_ssl.lots import Drawn, draw
 
 LEVELS = 3  # how often the default network may halve a patch
 VOXELS_PER_GIB = 96**3 // 8  # of a patch, in a training step of the default network
-LEAST_GIB, MOST_GIB = 1.0, 24.0  # that a patch is chosen for; without a GPU not above
-MOST_GIB_OF_CPU = 8.0  # where time runs out before memory does
+LEAST_GIB, MOST_GIB = 1.0, 24.0  # that a patch is chosen for
+MOST_GIB_OF_CPU = 8.0  # in place of the latter: there time runs out before memory does
 EMPTY = 0.2  # of the voxels exactly 0, as a skull-stripped brain has
 APART = 3.0  # slices so many times farther apart than their pixels are images of their own
 THICK = 2.0  # an axis this much coarser than the finest is not halved with it
